@@ -1,0 +1,1 @@
+"""The control tasks with verifiable outcomes, their dense twins and their batched forms."""

@@ -1,0 +1,1 @@
+"""Mathematical reasoning as a bandit: one response, one verified outcome."""

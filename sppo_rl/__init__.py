@@ -1,0 +1,27 @@
+"""Sequence-level PPO: an episode, or a whole chain of thought, is one action with one verified outcome."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+# With the repository's root as the working folder, an installed wheel is shadowed by ./sppo_rl, which has no envs/ and zoo/
+# inside: they stand beside it. Let the package find them there.
+_beside = Path(__file__).resolve().parent.parent
+if (_beside / "envs").is_dir() and (_beside / "pyproject.toml").is_file():
+    __path__.append(str(_beside))
+
+from sppo_rl.envs.registration import register_envs  # noqa: E402
+
+__version__ = "0.1.0"
+__all__ = ["__version__"]
+
+register_envs()
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import ``sppo_rl.envs`` and ``sppo_rl.zoo`` when they are first named."""
+    if name in ("envs", "zoo"):
+        return importlib.import_module(f"sppo_rl.{name}")
+    raise AttributeError(f"module 'sppo_rl' has no attribute {name!r}")

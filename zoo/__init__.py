@@ -1,0 +1,1 @@
+"""The zoo: trains, evaluates, compares and plots."""
