@@ -12,10 +12,12 @@ _beside = Path(__file__).resolve().parent.parent
 if (_beside / "envs").is_dir() and (_beside / "pyproject.toml").is_file():
     __path__.append(str(_beside))
 
+from sppo_rl.baselines import GRPO, PPO, RLOO, ReMax  # noqa: E402
 from sppo_rl.envs.registration import register_envs  # noqa: E402
+from sppo_rl.sppo import SPPO  # noqa: E402
 
 __version__ = "0.1.0"
-__all__ = ["__version__"]
+__all__ = ["GRPO", "PPO", "RLOO", "SPPO", "ReMax", "__version__"]
 
 register_envs()
 

@@ -1,0 +1,267 @@
+"""Advantage estimators: the one thing in which SPPO and its rivals differ.
+
+The formulas are pure functions; the small classes below them say what each estimator needs from the engine (which critic, how
+many samples of a context, a greedy roll-out) and map an :class:`~sppo_rl.episodes.EpisodeBatch` to :class:`Advantages`. For the
+notation see :mod:`sppo_rl.losses`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
+
+import torch as th
+
+if TYPE_CHECKING:
+    from sppo_rl.episodes import EpisodeBatch
+
+CriticKind = Literal["none", "context", "decision"]
+
+
+def residual(outcome: th.Tensor, values: th.Tensor) -> th.Tensor:
+    """
+    SPPO's advantage ``A = R - V(s)`` (arXiv 2604.08865, §3).
+
+    A hard prompt (V = .25) solved earns +.75, failed -.25; an easy one (V = .75) solved earns +.25, failed -.75.
+
+    :param outcome: (S,)
+    :param values: (S,), in outcome units
+    :return: (S,)
+    """
+    return outcome - values
+
+
+def standardized(outcome: th.Tensor, values: th.Tensor, eps: float = 1e-4) -> th.Tensor:
+    """
+    The residual over the outcome's standard deviation, ``(R - V) / sqrt(V (1 - V) + eps)`` for an outcome in [0, 1].
+
+    It is what GRPO's group normalisation tends to for Bernoulli outcomes, with the learned V for the group's mean. V = .2: a success
+    earns +2, a failure -.5.
+
+    :param outcome: (S,) in [0, 1]
+    :param values: (S,) in [0, 1]
+    :param eps: bounds the advantage where the critic is certain: at most 1 / sqrt(eps)
+    :return: (S,)
+    """
+    return (outcome - values) / th.sqrt(values * (1.0 - values) + eps)
+
+
+def group_mean_std(outcome: th.Tensor, group: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+    """
+    Mean, standard deviation (unbiased; 0 for a group of one) and size of each sequence's group.
+
+    :param outcome: (S,)
+    :param group: (S,) int64, sequences that share a context share a number
+    :return: three (S,) tensors
+    """
+    _, index = th.unique(group, return_inverse=True)
+    num_groups = int(index.max()) + 1
+    # in double precision: a group of equal outcomes must have a deviation of exactly zero
+    values = outcome.double()
+    count = th.zeros(num_groups, dtype=th.float64, device=outcome.device).index_add_(0, index, th.ones_like(values))
+    mean = th.zeros_like(count).index_add_(0, index, values) / count
+    squares = th.zeros_like(count).index_add_(0, index, (values - mean[index]) ** 2)
+    std = th.sqrt(squares / (count - 1.0).clamp(min=1.0))
+    dtype = outcome.dtype
+    return mean[index].to(dtype), std[index].to(dtype), count[index].to(dtype)
+
+
+def group_normalized(outcome: th.Tensor, group: th.Tensor, eps: float = 1e-4) -> th.Tensor:
+    """
+    GRPO's advantage ``(R - mean) / (std + eps)`` within the group (DeepSeekMath, arXiv 2402.03300).
+
+    One success in four, ``[1, 0, 0, 0]``: mean .25, std .5, so ``[1.5, -.5, -.5, -.5]``; four equal outcomes earn 0.
+
+    :param outcome: (S,)
+    :param group: (S,) int64
+    :param eps: keeps the quotient finite
+    :return: (S,)
+    """
+    mean, std, _ = group_mean_std(outcome, group)
+    return (outcome - mean) / (std + eps)
+
+
+def leave_one_out(outcome: th.Tensor, group: th.Tensor) -> th.Tensor:
+    """
+    RLOO's advantage: the outcome less the mean of the *others* in its group (Ahmadian et al., arXiv 2402.14740).
+
+    ``[1, 0, 0, 0]`` gives ``[1, -1/3, -1/3, -1/3]``.
+
+    :param outcome: (S,)
+    :param group: (S,) int64; every group needs at least two members
+    :return: (S,)
+    :raises ValueError: if a group has one member, which has no others to be compared with
+    """
+    mean, _, count = group_mean_std(outcome, group)
+    if bool((count < 2).any()):
+        raise ValueError("leave_one_out needs at least two sequences for each context; a group of one was seen.")
+    return (outcome - mean) * count / (count - 1.0)
+
+
+def generalized_advantage(
+    rewards: th.Tensor, values: th.Tensor, sequence: th.Tensor, gamma: float = 1.0, gae_lambda: float = 1.0
+) -> th.Tensor:
+    """
+    Generalised advantage estimation over ragged sequences that all end for good, so nothing is bootstrapped (Schulman et al. 2016).
+
+    With γ = λ = 1 it is ``G_t - V(s_t)``. Rewards ``[0, 0, 1]`` and values ``[.5, .6, .9]``: ``[.5, .4, .1]`` (the tail effect:
+    the closer to the end, the less is left to learn from).
+
+    :param rewards: (D,) one for each decision, sequences one after another, decisions in time order
+    :param values: (D,) the critic's value before each decision
+    :param sequence: (D,) int64, non-decreasing
+    :param gamma: discount
+    :param gae_lambda: λ
+    :return: (D,)
+    """
+    _, lengths = th.unique_consecutive(sequence, return_counts=True)
+    longest, starts = int(lengths.max()), lengths.cumsum(0) - lengths
+    # (S, T) padded behind each end with zeros, which the recursion carries into nothing
+    inside = th.arange(longest, device=rewards.device) < lengths.unsqueeze(1)
+    position = starts.unsqueeze(1) + th.arange(longest, device=rewards.device).clamp(max=longest - 1)
+    position = position.clamp(max=rewards.shape[0] - 1)
+    padded_values = th.where(inside, values[position], 0.0)
+    delta = th.where(inside, rewards[position], 0.0) - padded_values
+    delta[:, :-1] += gamma * padded_values[:, 1:]
+    advantages = th.zeros_like(delta)
+    running = th.zeros_like(delta[:, 0])
+    for t in range(longest - 1, -1, -1):
+        running = delta[:, t] + gamma * gae_lambda * running
+        advantages[:, t] = running
+    return advantages[inside]
+
+
+def whiten(advantages: th.Tensor, mask: th.Tensor) -> th.Tensor:
+    """
+    Shift and scale to mean 0 and standard deviation 1 over the decisions that count.
+
+    :param advantages: (M, K)
+    :param mask: (M, K) bool
+    :return: (M, K), 0 where masked
+    """
+    counted = advantages[mask]
+    if counted.numel() < 2:
+        return th.where(mask, advantages, 0.0)
+    return th.where(mask, (advantages - counted.mean()) / (counted.std() + 1e-8), 0.0)
+
+
+class Advantages(NamedTuple):
+    """What an estimator hands to the engine."""
+
+    advantages: th.Tensor
+    """(S,) one for each sequence, or (M, K) one for each decision."""
+    critic_targets: th.Tensor | None
+    """(S,) or (M, K) like the values, in outcome units; ``None`` without a critic."""
+
+
+class AdvantageEstimator(Protocol):
+    """
+    Says what it needs and computes advantages from whole episodes.
+
+    ``critic``: ``"none"``, ``"context"`` (one value for each sequence) or ``"decision"`` (one before each decision).
+    ``min_group_size``: the fewest samples of a context it can work with.
+    ``greedy_rollout``: whether ``batch.greedy_outcome`` must be there.
+    """
+
+    critic: ClassVar[CriticKind]
+    min_group_size: ClassVar[int]
+    greedy_rollout: ClassVar[bool]
+
+    def __call__(self, batch: EpisodeBatch) -> Advantages:
+        """
+        Compute the advantages.
+
+        :param batch: with ``values`` filled in where the estimator asks for a critic
+        """
+
+
+@dataclass(frozen=True)
+class SequenceLevel:
+    """SPPO: the outcome less the value of the context; see :func:`residual` and :func:`standardized`."""
+
+    form: str = "residual"
+    critic: ClassVar[CriticKind] = "context"
+    min_group_size: ClassVar[int] = 1
+    greedy_rollout: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if self.form not in ("residual", "standardized"):
+            raise ValueError(f"advantage must be 'residual' or 'standardized', got {self.form!r}.")
+
+    def __call__(self, batch: EpisodeBatch) -> Advantages:
+        """See :class:`AdvantageEstimator`."""
+        assert batch.values is not None
+        if self.form == "standardized":
+            outside = batch.outcome[(batch.outcome < 0.0) | (batch.outcome > 1.0)]
+            if outside.numel():
+                raise ValueError(
+                    "advantage='standardized' divides by the deviation of an outcome in [0, 1], but an outcome of "
+                    f"{outside[0].item():g} was seen. Use advantage='residual', or wrap the task in an OutcomeWrapper."
+                )
+            return Advantages(standardized(batch.outcome, batch.values), batch.outcome)
+        return Advantages(residual(batch.outcome, batch.values), batch.outcome)
+
+
+@dataclass(frozen=True)
+class DecisionLevel:
+    """PPO: GAE with a critic on every state (every token prefix); the critic learns the λ-return."""
+
+    gamma: float = 1.0
+    gae_lambda: float = 1.0
+    normalize: bool = True
+    critic: ClassVar[CriticKind] = "decision"
+    min_group_size: ClassVar[int] = 1
+    greedy_rollout: ClassVar[bool] = False
+
+    def __call__(self, batch: EpisodeBatch) -> Advantages:
+        """See :class:`AdvantageEstimator`."""
+        assert batch.values is not None
+        mask = batch.mask
+        # the reward of a step is paid at its last decision
+        last = mask & (mask.cumsum(dim=1) == mask.sum(dim=1, keepdim=True))
+        rewards = th.where(last, batch.rewards.unsqueeze(1), 0.0)[mask]
+        sequence = batch.sequence.unsqueeze(1).expand_as(mask)[mask]
+        advantages = th.zeros_like(batch.values)
+        advantages[mask] = generalized_advantage(rewards, batch.values[mask], sequence, self.gamma, self.gae_lambda)
+        targets = advantages + batch.values
+        return Advantages(whiten(advantages, mask) if self.normalize else advantages, targets)
+
+
+@dataclass(frozen=True)
+class GroupNormalized:
+    """GRPO; see :func:`group_normalized`."""
+
+    critic: ClassVar[CriticKind] = "none"
+    min_group_size: ClassVar[int] = 2
+    greedy_rollout: ClassVar[bool] = False
+
+    def __call__(self, batch: EpisodeBatch) -> Advantages:
+        """See :class:`AdvantageEstimator`."""
+        return Advantages(group_normalized(batch.outcome, batch.group), None)
+
+
+@dataclass(frozen=True)
+class LeaveOneOut:
+    """RLOO; see :func:`leave_one_out`."""
+
+    critic: ClassVar[CriticKind] = "none"
+    min_group_size: ClassVar[int] = 2
+    greedy_rollout: ClassVar[bool] = False
+
+    def __call__(self, batch: EpisodeBatch) -> Advantages:
+        """See :class:`AdvantageEstimator`."""
+        return Advantages(leave_one_out(batch.outcome, batch.group), None)
+
+
+@dataclass(frozen=True)
+class GreedyBaseline:
+    """ReMax: the outcome less that of one greedy roll-out from the same context (Li et al., arXiv 2310.10505)."""
+
+    critic: ClassVar[CriticKind] = "none"
+    min_group_size: ClassVar[int] = 1
+    greedy_rollout: ClassVar[bool] = True
+
+    def __call__(self, batch: EpisodeBatch) -> Advantages:
+        """See :class:`AdvantageEstimator`."""
+        assert batch.greedy_outcome is not None
+        return Advantages(batch.outcome - batch.greedy_outcome, None)

@@ -1,0 +1,507 @@
+"""The engine that SPPO and its rivals share: collect whole episodes, compute advantages, train."""
+
+from __future__ import annotations
+
+import sys
+import time
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal, TypeVar
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
+from stable_baselines3.common.utils import safe_mean
+
+from sppo_rl.advantages import AdvantageEstimator
+from sppo_rl.callbacks import ProgressBar
+from sppo_rl.collection import collect_episodes
+from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, as_tensors, take
+from sppo_rl.losses import decision_weights, require_finite
+from sppo_rl.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SequencePolicy, as_sequence_policy
+from sppo_rl.schedules import as_schedule
+from sppo_rl.updates import ActorStep, CriticStep, to_device
+from sppo_rl.vec_env import has_batched_form, make_batched
+
+SelfSequenceAlgorithm = TypeVar("SelfSequenceAlgorithm", bound="SequenceAlgorithm")
+FloatOrSchedule = float | str | Schedule
+
+EPISODES_BEFORE_NOTICE = 256
+"""Episodes without a single success after which ``learn()`` says so."""
+
+
+class SequenceAlgorithm(BaseAlgorithm):
+    """
+    Policy optimisation on whole episodes; the estimator makes it SPPO, PPO, GRPO, RLOO or ReMax.
+
+    An update plays ``n_episodes`` episodes to their end, computes one advantage for each (or one for each decision) and trains for
+    ``n_epochs`` on PPO's clipped surrogate. Where SB3's ``PPO`` has a parameter of the same name, it means the same.
+
+    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, a :class:`~sppo_rl.policies.SequencePolicy` class, or a
+        subclass of SB3's ``ActorCriticPolicy``
+    :param env: an environment, a ``VecEnv``, or an id. An id with a batched form (see :func:`~sppo_rl.vec_env.make_batched`) is made
+        in that form with ``n_episodes`` copies; everything else is used as SB3 uses it. ``None`` only for loading.
+    :param learning_rate: of the actor: a number, a function of the remaining progress, or ``"lin_3e-4"``
+    :param critic_learning_rate: of the critic; ``None`` for the actor's
+    :param n_episodes: whole episodes in one update
+    :param batch_size: episodes in a minibatch; ``None`` for all
+    :param n_epochs: passes over the episodes in one update
+    :param clip_range: ε of the clipped surrogate, a number or schedule
+    :param clip_range_vf: PPO's clipping of the value change for a squared-error critic, in outcome units; ``None`` for none
+    :param ent_coef: weight of the entropy bonus
+    :param max_grad_norm: gradients are clipped to this norm, actor and critic each on its own
+    :param target_kl: the actor's epochs end when the approximate KL divergence exceeds 1.5 times this; ``None`` for no limit
+    :param critic_loss: ``"bce"`` for outcomes in [0, 1], ``"mse"`` on normalised returns for any; ``"auto"`` uses ``"bce"`` as long as
+        all outcomes lie in [0, 1]
+    :param critic_init: what the critic predicts before its first update: a number in outcome units, ``"first_batch"`` for the mean
+        outcome of the first update's episodes, or ``None`` for the network's own initialisation (near .5 with ``"bce"``)
+    :param critic_warmup: number of first updates that train the critic alone
+    :param group_size: episodes that start from the same state
+    :param loss_aggregation: see :func:`~sppo_rl.losses.decision_weights`
+    :param skip_zero_advantage: leave sequences with an advantage of exactly 0 out of the actor's passes. The gradient is the same
+        when ``ent_coef`` is 0, and with an entropy bonus nothing is left out.
+    :param max_episode_steps: cap for environments that set no limit of their own: a longer episode is cut there and counts as
+        ended with the return it has
+    :param use_sde: gSDE exploration as in SB3
+    :param sde_sample_freq: environment steps between new gSDE matrices; -1 for once an update
+    :param stats_window_size: episodes in the running means under ``rollout/``
+    :param tensorboard_log: folder for TensorBoard, or ``None``
+    :param policy_kwargs: passed to the policy
+    :param verbose: 0 silent, 1 information, 2 debug
+    :param seed: of everything random: weights, actions, initial states, minibatches
+    :param device: ``"auto"``, ``"cpu"``, ``"cuda"``
+    :param _init_setup_model: whether to build the networks on construction
+    :raises ValueError: if a parameter is out of its range; the message names it and the value seen
+    """
+
+    policy: SequencePolicy
+    policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
+        "MlpPolicy": MlpPolicy,
+        "CnnPolicy": CnnPolicy,
+        "MultiInputPolicy": MultiInputPolicy,
+    }
+
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str | None,
+        learning_rate: FloatOrSchedule = 1e-3,
+        critic_learning_rate: FloatOrSchedule | None = None,
+        n_episodes: int = 16,
+        batch_size: int | None = None,
+        n_epochs: int = 4,
+        clip_range: FloatOrSchedule = 0.2,
+        clip_range_vf: float | None = None,
+        ent_coef: float = 0.0,
+        max_grad_norm: float = 0.5,
+        target_kl: float | None = None,
+        critic_loss: str = "auto",
+        critic_init: float | Literal["first_batch"] | None = None,
+        critic_warmup: int = 0,
+        group_size: int = 1,
+        loss_aggregation: str = "decision-mean",
+        skip_zero_advantage: bool = True,
+        max_episode_steps: int = 10_000,
+        use_sde: bool = False,
+        sde_sample_freq: int = -1,
+        stats_window_size: int = 100,
+        tensorboard_log: str | None = None,
+        policy_kwargs: dict[str, Any] | None = None,
+        verbose: int = 0,
+        seed: int | None = None,
+        device: th.device | str = "auto",
+        _init_setup_model: bool = True,
+    ):
+        if isinstance(env, str) and has_batched_form(env):
+            env = make_batched(env, n_episodes)
+        super().__init__(
+            policy=policy,
+            env=env,
+            learning_rate=as_schedule("learning_rate", learning_rate) if isinstance(learning_rate, str) else learning_rate,
+            policy_kwargs=policy_kwargs,
+            stats_window_size=stats_window_size,
+            tensorboard_log=tensorboard_log,
+            verbose=verbose,
+            device=device,
+            support_multi_env=True,
+            seed=seed,
+            use_sde=use_sde,
+            sde_sample_freq=sde_sample_freq,
+            supported_action_spaces=(spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary),
+        )
+        self.critic_learning_rate = critic_learning_rate
+        self.n_episodes = n_episodes
+        self.batch_size = batch_size
+        self.n_epochs = n_epochs
+        self.clip_range = clip_range
+        self.clip_range_vf = clip_range_vf
+        self.ent_coef = ent_coef
+        self.max_grad_norm = max_grad_norm
+        self.target_kl = target_kl
+        self.critic_loss = critic_loss
+        self.critic_init = critic_init
+        self.critic_warmup = critic_warmup
+        self.group_size = group_size
+        self.loss_aggregation = loss_aggregation
+        self.skip_zero_advantage = skip_zero_advantage
+        self.max_episode_steps = max_episode_steps
+        self._episodes_without_success = 0
+        self._any_success = False
+        self._cut_announced = False
+        if _init_setup_model:
+            self._setup_model()
+
+    # ---------------------------------------------------------------- set-up
+
+    def _setup_model(self) -> None:
+        """Check the parameters, seed everything and build the networks."""
+        self.estimator = self._make_estimator()
+        self._check_parameters()
+        self._setup_lr_schedule()
+        critic_rate = self.learning_rate if self.critic_learning_rate is None else self.critic_learning_rate
+        self.critic_lr_schedule = as_schedule("critic_learning_rate", critic_rate)
+        self.clip_range_schedule = as_schedule("clip_range", self.clip_range)
+        self.set_random_seed(self.seed)
+        self._rng = np.random.default_rng(self.seed)
+        policy_class = as_sequence_policy(self.policy_class)
+        self.policy = policy_class(
+            self.observation_space, self.action_space, self.lr_schedule, use_sde=self.use_sde, **self.policy_kwargs
+        ).to(self.device)
+
+    @abstractmethod
+    def _make_estimator(self) -> AdvantageEstimator:
+        """Make the estimator from the parameters; it computes advantages and says which critic it needs."""
+
+    def _check_parameters(self) -> None:
+        minimum = {"n_episodes": 1, "n_epochs": 1, "group_size": 1, "max_episode_steps": 1, "critic_warmup": 0}
+        for name, least in minimum.items():
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        if self.batch_size is not None and not 1 <= self.batch_size <= self.n_episodes:
+            raise ValueError(
+                f"batch_size counts whole episodes and must lie between 1 and n_episodes ({self.n_episodes}), got {self.batch_size}. "
+                "None takes all of them."
+            )
+        if self.group_size < self.estimator.min_group_size:
+            raise ValueError(
+                f"{type(self).__name__} compares episodes of a group: group_size must be at least {self.estimator.min_group_size}, "
+                f"got {self.group_size}."
+            )
+        if self.n_episodes % self.group_size:
+            raise ValueError(
+                f"n_episodes must be a multiple of group_size, got {self.n_episodes} and {self.group_size}: groups would be torn."
+            )
+        if self.critic_loss not in ("auto", "bce", "mse"):
+            raise ValueError(f"critic_loss must be 'auto', 'bce' or 'mse', got {self.critic_loss!r}.")
+        if isinstance(self.critic_init, str) and self.critic_init != "first_batch":
+            raise ValueError(f"critic_init must be a number, 'first_batch' or None, got {self.critic_init!r}.")
+        decision_weights(th.ones(1, 1, dtype=th.bool), th.zeros(1, dtype=th.int64), 1, self.loss_aggregation)
+
+    # ---------------------------------------------------------------- learn
+
+    def learn(
+        self: SelfSequenceAlgorithm,
+        total_timesteps: int = 1_000_000,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfSequenceAlgorithm:
+        """
+        Train; updates go on until ``total_timesteps`` environment steps are reached (the last update is finished).
+
+        :param total_timesteps: environment steps, those of greedy roll-outs included
+        :param callback: SB3 callback(s), called after every step of the vectorised environment
+        :param log_interval: updates between two dumps of the log
+        :param tb_log_name: name of the run for TensorBoard; the class's name by default
+        :param reset_num_timesteps: start counting at 0; ``False`` goes on where the last call stopped
+        :param progress_bar: show one
+        :raises ValueError: on NaN or infinite losses, or outcomes outside [0, 1] with ``critic_loss="bce"``
+        """
+        total_timesteps, callback = self._setup_learn(
+            total_timesteps, callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
+        )
+        assert self.env is not None
+        callback.on_training_start(locals(), globals())
+        iteration = 0
+        while self.num_timesteps < total_timesteps:
+            started = time.perf_counter()
+            batch = self._collect(callback)
+            if batch is None:
+                break
+            collected = time.perf_counter()
+            iteration += 1
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            self.train(batch)
+            self.logger.record("time/collect_seconds", collected - started)
+            self.logger.record("time/update_seconds", time.perf_counter() - collected)
+            self._look_for_success(batch.outcome)
+            if log_interval is not None and iteration % log_interval == 0:
+                self._dump_logs(iteration)
+        callback.on_training_end()
+        return self
+
+    def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
+        together = super()._init_callback(callback, progress_bar=False)
+        if not progress_bar:
+            return together
+        return super()._init_callback([together, ProgressBar()])
+
+    def _dump_logs(self, iteration: int) -> None:
+        assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
+        elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
+        self.logger.record("time/iterations", iteration, exclude="tensorboard")
+        if self.ep_info_buffer:
+            self.logger.record("rollout/ep_rew_mean", safe_mean([info["r"] for info in self.ep_info_buffer]))
+            self.logger.record("rollout/ep_len_mean", safe_mean([info["l"] for info in self.ep_info_buffer]))
+        if self.ep_success_buffer:
+            self.logger.record("rollout/success_rate", safe_mean(self.ep_success_buffer))
+        self.logger.record("time/fps", int((self.num_timesteps - self._num_timesteps_at_start) / elapsed))
+        self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
+        self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
+        self.logger.record("time/episodes", self._episode_num)
+        self.logger.dump(step=self.num_timesteps)
+
+    # ---------------------------------------------------------------- collect
+
+    def _collect(self, callback: BaseCallback) -> EpisodeBatch | None:
+        """Play the episodes of one update; ``None`` if a callback stopped it."""
+        assert self.env is not None
+        self.policy.set_training_mode(False)
+        if self.use_sde:
+            self.policy.reset_noise(self.env.num_envs)
+        callback.on_rollout_start()
+        contexts = self._rng.integers(2**31 - 1, size=self.n_episodes // self.group_size)
+        seeds = np.repeat(contexts, self.group_size)
+        grouped = self.group_size > 1 or self.estimator.greedy_rollout
+        arrays = self._play(seeds, callback, same_start=grouped)
+        if arrays is None:
+            return None
+        greedy = None
+        if self.estimator.greedy_rollout:
+            # the greedy episode of a context is the same for its whole group
+            played = self._play(contexts, callback, same_start=True, deterministic=True)
+            if played is None:
+                return None
+            greedy = as_tensors(played.outcome).repeat_interleave(self.group_size)
+        batch = self._to_batch(arrays, greedy)
+        if grouped:
+            self._check_groups(batch)
+        callback.update_locals({**locals(), "infos": [], "dones": np.zeros(0, dtype=bool)})
+        callback.on_rollout_end()
+        return batch
+
+    def _play(
+        self, seeds: np.ndarray, callback: BaseCallback, same_start: bool, deterministic: bool = False
+    ) -> EpisodeArrays | None:
+        assert self.env is not None
+        steps = 0
+
+        def on_step(step: dict[str, Any]) -> bool:
+            nonlocal steps
+            steps += 1
+            self.num_timesteps += len(step["env_indices"])
+            if step["finished_infos"] and not deterministic:
+                self._episode_num += len(step["finished_infos"])
+                self._update_info_buffer(step["finished_infos"], np.ones(len(step["finished_infos"]), dtype=bool))
+            if step["num_cut"]:
+                self._announce_cut()
+            if self.use_sde and self.sde_sample_freq > 0 and steps % self.sde_sample_freq == 0:
+                assert self.env is not None
+                self.policy.reset_noise(self.env.num_envs)  # type: ignore[operator]
+            callback.update_locals({"self": self, **step})
+            return callback.on_step()
+
+        return collect_episodes(
+            self.env,
+            self.policy.make_sampler(self._rng, deterministic),
+            self.policy.to_env,
+            seeds,
+            on_step,
+            self.max_episode_steps,
+            same_start=same_start,
+        )
+
+    def _to_batch(self, arrays: EpisodeArrays, greedy: th.Tensor | None) -> EpisodeBatch:
+        """Wrap the episodes as tensors and add what the policy says of them before the update: log-probabilities and values."""
+        sequence = th.as_tensor(arrays.sequence)
+        starts = np.flatnonzero(np.diff(arrays.sequence, prepend=-1))
+        observations, actions = as_tensors(arrays.observations), th.as_tensor(arrays.actions)
+        outcome = th.as_tensor(arrays.outcome)
+        require_finite("rollout/outcome", outcome)
+        self._choose_value_scale(outcome)
+        contexts = as_tensors(take(arrays.observations, starts))
+        log_probs, masks, values = [], [], []
+        with th.no_grad():
+            for rows in self.policy.chunks(th.arange(len(sequence))):
+                seen, taken = to_device(take(observations, rows), self.device), actions[rows].to(self.device)
+                evaluation = self.policy.evaluate_decisions(seen, taken)
+                log_probs.append(evaluation.log_prob.cpu())
+                masks.append(evaluation.mask.cpu())
+                if self.estimator.critic == "decision":
+                    values.append(self.policy.value_scale(self.policy.decision_value_logits(seen, taken)).cpu())
+            if self.estimator.critic == "context":
+                for rows in self.policy.chunks(th.arange(len(outcome))):
+                    logits = self.policy.context_value_logits(to_device(take(contexts, rows), self.device))
+                    values.append(self.policy.value_scale(logits).cpu())
+        old_log_prob = th.cat(log_probs)
+        require_finite("train/old_log_prob", old_log_prob)
+        return EpisodeBatch(
+            contexts=contexts,
+            observations=observations,
+            actions=actions,
+            mask=th.cat(masks),
+            old_log_prob=old_log_prob,
+            sampler_log_prob=None,
+            sequence=sequence,
+            rewards=th.as_tensor(arrays.rewards),
+            outcome=outcome,
+            values=th.cat(values) if values else None,
+            group=th.arange(len(outcome)) // self.group_size,
+            greedy_outcome=greedy,
+        )
+
+    def _choose_value_scale(self, outcome: th.Tensor) -> None:
+        """Decide between probabilities and normalised returns from the outcomes seen, and give the critic its initial value."""
+        scale = self.policy.value_scale
+        outside = outcome[(outcome < 0.0) | (outcome > 1.0)]
+        if self.critic_loss == "bce" and outside.numel():
+            raise ValueError(
+                f"critic_loss='bce' needs outcomes in [0, 1], but an episode returned {outside[0].item():g}. Use critic_loss='mse' (or "
+                "'auto'), or make the task pay 0 or 1 at its end (sppo_rl.envs.OutcomeWrapper)."
+            )
+        if self.critic_loss == "mse" or outside.numel() or not scale.is_probability:
+            scale.use_returns(outcome)
+        if self._n_updates == 0 and self.critic_init is not None:
+            value = float(outcome.mean()) if self.critic_init == "first_batch" else float(self.critic_init)
+            if scale.is_probability and self.critic_init == "first_batch":
+                # no success in S episodes is no proof that there are none
+                value = min(max(value, 0.5 / len(outcome)), 1.0 - 0.5 / len(outcome))
+            self.policy.set_initial_value(value)
+
+    # ---------------------------------------------------------------- train
+
+    def train(self, batch: EpisodeBatch) -> None:
+        """
+        Update actor and critic on the episodes of one collection.
+
+        :param batch: with log-probabilities and values from before the update
+        """
+        self.policy.set_training_mode(True)
+        self._update_learning_rate(self.policy.optimizer)
+        self._update_critic_learning_rate()
+        clip_range = self.clip_range_schedule(self._current_progress_remaining)
+        advantages, targets = self.estimator(batch)
+        scale = self.policy.value_scale
+        if self.estimator.critic == "context" and not scale.is_probability:
+            advantages = advantages / scale.std.cpu()
+        require_finite("train/advantages", advantages)
+        actor = ActorStep(
+            self.policy, batch, advantages, clip_range, self.ent_coef, self.max_grad_norm, self.loss_aggregation,
+            skip_zero_advantage=self.skip_zero_advantage and self.ent_coef == 0.0,
+        )  # fmt: skip
+        critic = None
+        if targets is not None:
+            critic = CriticStep(self.policy, batch, targets, self.max_grad_norm, self.clip_range_vf)
+        num_sequences = len(batch.outcome)
+        size = self.batch_size or num_sequences
+        train_actor = self._n_updates >= self.critic_warmup
+        for _ in range(self.n_epochs):
+            order = th.arange(num_sequences) if size >= num_sequences else th.as_tensor(self._rng.permutation(num_sequences))
+            for sequences in order.split(size):
+                if train_actor:
+                    kl = actor.step(sequences)
+                    # the critic goes on: its loss does not depend on how far the actor has moved
+                    train_actor = self.target_kl is None or kl <= 1.5 * self.target_kl
+                if critic is not None:
+                    critic.step(sequences)
+        self._n_updates += 1
+        self._log_training(batch, advantages, actor, critic, clip_range)
+
+    def _update_critic_learning_rate(self) -> None:
+        rate = self.critic_lr_schedule(self._current_progress_remaining)
+        self.logger.record("train/critic_learning_rate", rate)
+        for group in self.policy.critic_optimizer.param_groups:
+            group["lr"] = rate
+
+    def _log_training(
+        self, batch: EpisodeBatch, advantages: th.Tensor, actor: ActorStep, critic: CriticStep | None, clip_range: float
+    ) -> None:
+        self.logger.record("rollout/outcome_mean", batch.outcome.mean().item())
+        if batch.greedy_outcome is not None:
+            self.logger.record("rollout/greedy_outcome_mean", batch.greedy_outcome.mean().item())
+        if batch.values is not None:
+            values = batch.values if batch.values.ndim == 1 else batch.values[batch.mask]
+            self.logger.record("train/value_mean", values.mean().item())
+            if self.estimator.critic == "context" and self.policy.value_scale.is_probability:
+                self.logger.record("train/brier_score", ((values - batch.outcome) ** 2).mean().item())
+        self.logger.record("train/advantage_std", advantages.std(unbiased=False).item())
+        for name, value in {**actor.means(), **(critic.means() if critic else {})}.items():
+            self.logger.record(f"train/{name}", value)
+        if hasattr(self.policy, "log_std"):
+            self.logger.record("train/std", th.exp(self.policy.log_std).mean().item())
+        self.logger.record("train/clip_range", clip_range)
+        self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
+
+    # ---------------------------------------------------------------- things to tell the user
+
+    def _check_groups(self, batch: EpisodeBatch) -> None:
+        """Say so, once, if the episodes of a group did not start from the same state."""
+        if self.group_size == 1:
+            return
+        first = th.arange(0, len(batch.outcome), self.group_size).repeat_interleave(self.group_size)
+        contexts = batch.contexts.values() if isinstance(batch.contexts, dict) else [batch.contexts]
+        if not all(th.equal(context, context[first]) for context in contexts):
+            raise ValueError(
+                f"{type(self).__name__} compares episodes that start from the same state, but the environment's first observation differs "
+                "between two resets with the same seed. Make reset(seed=…) reproducible, or use SPPO, which needs no groups."
+            )
+
+    def _announce_cut(self) -> None:
+        if not self._cut_announced:
+            self._cut_announced = True
+            self._warn(
+                f"an episode reached max_episode_steps={self.max_episode_steps} without ending; it is cut there and counts as ended "
+                "with the return it has. Give the environment a time limit, or pass a larger max_episode_steps."
+            )
+
+    def _look_for_success(self, outcome: th.Tensor) -> None:
+        """Outcomes of 0 and nothing else teach nothing: say so, and say what helps."""
+        if self._any_success:
+            return
+        self._any_success = bool((outcome != 0.0).any())
+        before = self._episodes_without_success
+        self._episodes_without_success += len(outcome)
+        if self._any_success or not before < EPISODES_BEFORE_NOTICE <= self._episodes_without_success:
+            return
+        self._warn(
+            f"not one success in {self._episodes_without_success} episodes: there is nothing to learn from yet. "
+            + self._advice()
+        )
+
+    def _advice(self) -> str:
+        import gymnasium as gym
+
+        spec = self.env.get_attr("spec")[0] if self.env is not None else None
+        env_id = getattr(spec, "id", None)
+        dense = env_id.replace("-v", "Dense-v") if env_id else None
+        if env_id is not None and env_id.startswith("sppo_rl/") and dense in gym.registry:
+            return f'Start from the shipped prior, sppo_rl.zoo.load_prior("{env_id}"), or train on the shaped twin "{dense}" first.'
+        return "Start from a policy that succeeds now and then (behaviour cloning), or shape the reward at first."
+
+    def _warn(self, message: str) -> None:
+        import warnings
+
+        warnings.warn(f"{type(self).__name__}: {message}", UserWarning, stacklevel=3)
+
+    # ---------------------------------------------------------------- save and load
+
+    def _excluded_save_params(self) -> list[str]:
+        return [*super()._excluded_save_params(), "estimator", "critic_lr_schedule", "clip_range_schedule"]
+
+    def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
+        return ["policy", "policy.optimizer", "policy.critic_optimizer"], []

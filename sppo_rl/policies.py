@@ -1,0 +1,372 @@
+"""Policies: the contract between the engine and a network, and the policies for control.
+
+==============================  ======================  ==============================================================
+symbol                          shape                   meaning
+==============================  ======================  ==============================================================
+``sample(obs)``                 (n, *act)               actions as the network chooses them
+``evaluate_decisions(o, a)``    3 x (n, K)              log-probability [nats], entropy [nats], mask of the K decisions
+``context_value_logits(c)``     (n,)                    the critic's output for whole sequences, before scaling
+``decision_value_logits(o,a)``  (n, K)                  the same before each decision
+``value_scale(logits)``         as given                values in outcome units
+==============================  ======================  ==============================================================
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+import torch.nn.functional as F
+from gymnasium import spaces
+from stable_baselines3.common.distributions import (
+    CategoricalDistribution,
+    DiagGaussianDistribution,
+    StateDependentNoiseDistribution,
+)
+from stable_baselines3.common.policies import (
+    ActorCriticCnnPolicy,
+    ActorCriticPolicy,
+    BasePolicy,
+    MultiInputActorCriticPolicy,
+)
+from torch import nn
+
+from sppo_rl.collection import Sampler
+from sppo_rl.episodes import Arrays, Tensors
+from sppo_rl.numpy_actor import NumpyActor
+
+
+class DecisionEvaluation(NamedTuple):
+    """What a policy says of decisions that were taken; every field (n, K)."""
+
+    log_prob: th.Tensor
+    """Nats, at the sampling temperature; 0 where masked."""
+    entropy: th.Tensor
+    """Nats; an estimate (``-log_prob``) where a distribution has no closed form."""
+    mask: th.Tensor
+    """Bool, decisions that the policy sampled."""
+
+
+class ValueScale(nn.Module):
+    """
+    Turns a critic's output into outcome units and back.
+
+    A probability (``sigmoid``) for outcomes in [0, 1]; otherwise ``mean + std * output`` with the running mean and standard deviation of
+    all returns seen. Its buffers are part of the policy's parameters, so a saved policy predicts in the right units.
+    """
+
+    probability: th.Tensor
+    mean: th.Tensor
+    variance: th.Tensor
+    count: th.Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        for name, value in (("probability", 1.0), ("mean", 0.0), ("variance", 1.0), ("count", 0.0)):
+            self.register_buffer(name, th.tensor(value))
+
+    @property
+    def is_probability(self) -> bool:
+        """Whether the critic predicts a probability."""
+        return bool(self.probability > 0.5)
+
+    @property
+    def std(self) -> th.Tensor:
+        """Standard deviation of the returns seen, never below 1e-4."""
+        return self.variance.sqrt().clamp(min=1e-4)
+
+    def forward(self, logits: th.Tensor) -> th.Tensor:
+        """
+        Map the critic's output to outcome units.
+
+        :param logits: any shape
+        """
+        return th.sigmoid(logits) if self.is_probability else self.mean + self.std * logits
+
+    def normalize(self, targets: th.Tensor) -> th.Tensor:
+        """
+        Map returns to the units of the critic's output; for a critic that does not predict a probability.
+
+        :param targets: any shape, outcome units
+        """
+        return (targets - self.mean) / self.std
+
+    def use_returns(self, outcome: th.Tensor) -> None:
+        """
+        Predict normalised returns from now on, and take these into the running statistics (Chan's parallel update).
+
+        :param outcome: (S,)
+        """
+        batch = outcome.to(self.mean)
+        size = float(len(batch))
+        total = self.count + size
+        delta = batch.mean() - self.mean
+        spread = self.variance * self.count + batch.var(unbiased=False) * size + delta**2 * self.count * size / total
+        self.mean += delta * size / total
+        self.variance.copy_(spread / total)
+        self.count.copy_(total)
+        self.probability.fill_(0.0)
+
+
+class SequencePolicy(BasePolicy):
+    """
+    What :class:`~sppo_rl.algorithm.SequenceAlgorithm` asks of a policy: an actor and a critic that share no trained parameter, each
+    with its own optimizer (``optimizer`` and ``critic_optimizer``).
+    """
+
+    optimizer: th.optim.Optimizer
+    critic_optimizer: th.optim.Optimizer
+    value_scale: ValueScale
+    chunk_size: int = 4096
+    """Environment steps in one forward and backward pass; gradients are accumulated over the chunks of a minibatch."""
+
+    @abstractmethod
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """Parameters that the policy loss trains."""
+
+    @abstractmethod
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """Parameters that the critic loss trains."""
+
+    @abstractmethod
+    def make_sampler(self, rng: np.random.Generator, deterministic: bool = False) -> Sampler:
+        """
+        Make a function that chooses actions with the weights of this moment.
+
+        :param rng: source of randomness, where the policy does not use PyTorch's
+        :param deterministic: the most likely actions instead of samples
+        :return: see :data:`~sppo_rl.collection.Sampler`
+        """
+
+    @abstractmethod
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """
+        Turn sampled actions into what the environment takes.
+
+        :param actions: (n, *act)
+        """
+
+    @abstractmethod
+    def evaluate_decisions(self, observations: Tensors, actions: th.Tensor) -> DecisionEvaluation:
+        """
+        Evaluate actions under the current policy, with gradients.
+
+        :param observations: (n, *obs)
+        :param actions: (n, *act) as sampled
+        """
+
+    @abstractmethod
+    def context_value_logits(self, contexts: Tensors) -> th.Tensor:
+        """
+        Run the critic on contexts.
+
+        :param contexts: (n, *obs)
+        :return: (n,), to be read through :attr:`value_scale`
+        """
+
+    @abstractmethod
+    def decision_value_logits(self, observations: Tensors, actions: th.Tensor) -> th.Tensor:
+        """
+        Run the critic before each decision.
+
+        :param observations: (n, *obs)
+        :param actions: (n, *act), of which decision k may only see those before k
+        :return: (n, K), to be read through :attr:`value_scale`
+        """
+
+    @abstractmethod
+    def set_initial_value(self, value: float) -> None:
+        """
+        Make the critic predict the same value for every context.
+
+        :param value: in outcome units
+        """
+
+    def chunks(self, rows: th.Tensor) -> Iterator[th.Tensor]:
+        """
+        Split the rows of a minibatch into what one forward pass takes.
+
+        :param rows: (n,) int64
+        """
+        yield from rows.split(self.chunk_size)
+
+
+class SequenceActorCritic(SequencePolicy):
+    """
+    Makes an SB3 actor-critic policy a :class:`SequencePolicy`; a mixin that stands before it.
+
+    The networks, initialisation, distributions and keyword arguments are SB3's. What differs: features extractors are not shared
+    unless asked for (a shared one is trained by the actor alone), and the critic has an optimizer of its own.
+    """
+
+    def __init__(self, *args: Any, share_features_extractor: bool = False, **kwargs: Any):
+        super().__init__(*args, share_features_extractor=share_features_extractor, **kwargs)
+
+    def _build(self, lr_schedule: Callable[[float], float]) -> None:
+        super()._build(lr_schedule)  # type: ignore[misc]
+        self.value_scale = ValueScale()
+        self.optimizer = self.optimizer_class(self.actor_parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
+        self.critic_optimizer = self.optimizer_class(  # type: ignore[call-arg]
+            self.critic_parameters(), lr=lr_schedule(1), **self.optimizer_kwargs
+        )
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        return {**super()._get_constructor_parameters(), "share_features_extractor": self.share_features_extractor}
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """See :class:`SequencePolicy`."""
+        critics = {id(parameter) for parameter in self.critic_parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in critics]
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """See :class:`SequencePolicy`."""
+        modules = [self.value_net, getattr(self.mlp_extractor, "value_net", None)]
+        if not self.share_features_extractor:
+            modules.append(self.vf_features_extractor)
+        return [parameter for module in modules if isinstance(module, nn.Module) for parameter in module.parameters()]
+
+    def make_sampler(self, rng: np.random.Generator, deterministic: bool = False) -> Sampler:
+        """See :class:`SequencePolicy`."""
+        fast = NumpyActor.of(self, rng, deterministic)  # type: ignore[arg-type]
+        if fast is not None:
+            return lambda observations, copies: fast(observations)  # type: ignore[arg-type]
+        noise = self.action_dist if isinstance(self.action_dist, StateDependentNoiseDistribution) else None
+
+        def sample(observations: Arrays, copies: np.ndarray) -> np.ndarray:
+            with th.no_grad():
+                if noise is not None and not deterministic:
+                    # gSDE draws one exploration matrix for each copy, and each copy must keep its own
+                    everyone = noise.exploration_matrices
+                    noise.exploration_matrices, noise.exploration_mat = everyone[copies], everyone[copies[0]]
+                tensors, _ = self.obs_to_tensor(observations)
+                actions: np.ndarray = self._predict(tensors, deterministic=deterministic).cpu().numpy()
+                if noise is not None and not deterministic:
+                    noise.exploration_matrices = everyone
+            return actions
+
+        return sample
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """See :class:`SequencePolicy`: a squashed action is scaled, any other is clipped to the space."""
+        if isinstance(self.action_space, spaces.Box):
+            actions = actions.reshape((-1, *self.action_space.shape))
+            if self.squash_output:
+                return self.unscale_action(actions)
+            return np.clip(actions, self.action_space.low, self.action_space.high)
+        return actions.reshape((-1, *(self.action_space.shape or ())))
+
+    def evaluate_decisions(self, observations: Tensors, actions: th.Tensor) -> DecisionEvaluation:
+        """See :class:`SequencePolicy`; K = 1."""
+        features = BasePolicy.extract_features(self, observations, self.pi_features_extractor)
+        latent = self.mlp_extractor.forward_actor(features)
+        log_prob, entropy = self._log_prob_and_entropy(latent, actions)
+        entropy = -log_prob if entropy is None else entropy
+        return DecisionEvaluation(
+            log_prob.unsqueeze(1), entropy.unsqueeze(1), th.ones_like(log_prob, dtype=th.bool).unsqueeze(1)
+        )
+
+    def _log_prob_and_entropy(self, latent: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
+        """(n,) and (n,); the two common heads without torch.distributions, whose objects and checks cost as much as the network."""
+        if type(self.action_dist) is CategoricalDistribution:
+            log_probs = F.log_softmax(self.action_net(latent), dim=1)
+            chosen = log_probs.gather(1, actions.long().view(-1, 1)).squeeze(1)
+            return chosen, -(log_probs.exp() * log_probs).sum(dim=1)
+        if type(self.action_dist) is DiagGaussianDistribution:
+            log_std = self.log_std
+            z = (actions.view(len(latent), -1) - self.action_net(latent)) * th.exp(-log_std)
+            constant = log_std.sum() + 0.5 * np.log(2.0 * np.pi) * log_std.numel()
+            return -0.5 * (z * z).sum(dim=1) - constant, (constant + 0.5 * log_std.numel()).expand(len(latent))
+        if isinstance(self.action_space, spaces.Discrete):
+            actions = actions.long().flatten()
+        distribution = self._get_action_dist_from_latent(latent)
+        return distribution.log_prob(actions), distribution.entropy()
+
+    def context_value_logits(self, contexts: Tensors) -> th.Tensor:
+        """See :class:`SequencePolicy`."""
+        features = BasePolicy.extract_features(self, contexts, self.vf_features_extractor)
+        if self.share_features_extractor:
+            features = features.detach()
+        return self.value_net(self.mlp_extractor.forward_critic(features)).squeeze(1)
+
+    def decision_value_logits(self, observations: Tensors, actions: th.Tensor) -> th.Tensor:
+        """See :class:`SequencePolicy`: one decision for each observation, so the actions say nothing."""
+        return self.context_value_logits(observations).unsqueeze(1)
+
+    def predict_values(self, obs: Tensors) -> th.Tensor:
+        """
+        Predict the value of observations, as SB3's policies do.
+
+        :param obs: (n, *obs)
+        :return: (n, 1) in outcome units
+        """
+        return self.value_scale(self.context_value_logits(obs)).unsqueeze(1)
+
+    def evaluate_actions(self, obs: Tensors, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
+        """
+        Evaluate actions in the form that SB3's policies have.
+
+        :param obs: (n, *obs)
+        :param actions: (n, *act)
+        :return: values (n, 1) in outcome units, log-probabilities (n,), entropies (n,) or ``None``
+        """
+        features = BasePolicy.extract_features(self, obs, self.pi_features_extractor)
+        log_prob, entropy = self._log_prob_and_entropy(self.mlp_extractor.forward_actor(features), actions)
+        return self.predict_values(obs), log_prob, entropy
+
+    def forward(self, obs: Tensors, deterministic: bool = False) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
+        """
+        Choose actions in the form that SB3's policies have.
+
+        :param obs: (n, *obs)
+        :param deterministic: the most likely actions instead of samples
+        :return: actions (n, *act), values (n, 1) in outcome units, log-probabilities (n,)
+        """
+        actions, _, log_prob = super().forward(obs, deterministic)
+        return actions, self.predict_values(obs), log_prob
+
+    def set_initial_value(self, value: float) -> None:
+        """See :class:`SequencePolicy`: the last layer's weights become 0 and its bias the value."""
+        scale = self.value_scale
+        if scale.is_probability:
+            if not 0.0 < value < 1.0:
+                raise ValueError(f"The critic's initial value must lie strictly between 0 and 1, got {value:g}.")
+            bias = float(np.log(value / (1.0 - value)))
+        else:
+            bias = float(scale.normalize(th.tensor(value)))
+        with th.no_grad():
+            self.value_net.weight.zero_()
+            self.value_net.bias.fill_(bias)
+
+
+class MlpPolicy(SequenceActorCritic, ActorCriticPolicy):
+    """Actor and critic as separate MLPs; keyword arguments as SB3's ``MlpPolicy`` (``net_arch=dict(pi=[...], vf=[...])``)."""
+
+
+class CnnPolicy(SequenceActorCritic, ActorCriticCnnPolicy):
+    """Actor and critic as separate CNNs on images; keyword arguments as SB3's ``CnnPolicy``."""
+
+
+class MultiInputPolicy(SequenceActorCritic, MultiInputActorCriticPolicy):
+    """Actor and critic on dictionary observations; keyword arguments as SB3's ``MultiInputPolicy``."""
+
+
+@lru_cache(maxsize=None)
+def as_sequence_policy(policy_class: type[BasePolicy]) -> type[SequencePolicy]:
+    """
+    Accept what users of SB3 pass: a :class:`SequencePolicy`, or any actor-critic policy of SB3's kind, which gets the mixin.
+
+    :param policy_class: the class given by the user
+    :raises ValueError: if it is neither
+    """
+    if issubclass(policy_class, SequencePolicy):
+        return policy_class
+    if issubclass(policy_class, ActorCriticPolicy):
+        return type(policy_class.__name__, (SequenceActorCritic, policy_class), {"__module__": policy_class.__module__})
+    raise ValueError(
+        f"{policy_class.__name__} is no policy for this algorithm: pass 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy', or a subclass of "
+        "sppo_rl.policies.SequencePolicy or of stable_baselines3's ActorCriticPolicy."
+    )

@@ -1,0 +1,220 @@
+"""One gradient step of the actor, one of the critic: minibatches of whole sequences, processed in chunks."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import torch as th
+
+from sppo_rl.episodes import EpisodeBatch, take
+from sppo_rl.losses import (
+    approximate_kl,
+    binary_cross_entropy,
+    clipped,
+    clipped_surrogate,
+    decision_weights,
+    require_finite,
+    squared_error,
+)
+from sppo_rl.policies import SequencePolicy
+
+
+def to_device(tensors: Any, device: th.device) -> Any:
+    """
+    Move a tensor, or each one of a dictionary of them.
+
+    :param tensors: tensor or dictionary of tensors
+    :param device: where to
+    """
+    if isinstance(tensors, dict):
+        return {key: value.to(device) for key, value in tensors.items()}
+    return tensors.to(device)
+
+
+class _Means:
+    """Collects numbers by name and averages them."""
+
+    def __init__(self) -> None:
+        self._values: dict[str, list[float]] = defaultdict(list)
+
+    def add(self, **values: float) -> None:
+        for name, value in values.items():
+            self._values[name].append(value)
+
+    def means(self) -> dict[str, float]:
+        """Average what was added under each name."""
+        return {name: sum(values) / len(values) for name, values in self._values.items()}
+
+
+def rows_of(sequences: th.Tensor, batch: EpisodeBatch) -> th.Tensor:
+    """
+    Find the environment steps of some sequences.
+
+    :param sequences: (s,) int64
+    :param batch: the episodes
+    :return: (m,) int64, increasing
+    """
+    if len(sequences) == len(batch.outcome):
+        return th.arange(len(batch.sequence))
+    chosen = th.zeros(len(batch.outcome), dtype=th.bool)
+    chosen[sequences] = True
+    return chosen[batch.sequence].nonzero().squeeze(1)
+
+
+class ActorStep(_Means):
+    """
+    Gradient steps on the clipped surrogate and the entropy bonus.
+
+    :param policy: its actor is trained
+    :param batch: whole episodes
+    :param advantages: (S,) given unchanged to every decision of a sequence, or (M, K)
+    :param clip_range: ε
+    :param ent_coef: weight of the entropy bonus
+    :param max_grad_norm: gradients are clipped to this norm
+    :param loss_aggregation: see :func:`~sppo_rl.losses.decision_weights`
+    :param skip_zero_advantage: leave out sequences whose advantage is exactly 0; only without an entropy bonus
+    """
+
+    def __init__(
+        self,
+        policy: SequencePolicy,
+        batch: EpisodeBatch,
+        advantages: th.Tensor,
+        clip_range: float,
+        ent_coef: float,
+        max_grad_norm: float,
+        loss_aggregation: str,
+        skip_zero_advantage: bool,
+    ):
+        super().__init__()
+        self.policy, self.batch, self.clip_range = policy, batch, clip_range
+        self.ent_coef, self.max_grad_norm, self.loss_aggregation = ent_coef, max_grad_norm, loss_aggregation
+        self.skip_zero_advantage = skip_zero_advantage
+        self.parameters = policy.actor_parameters()
+        per_decision = advantages.ndim == 2
+        self.advantages = advantages if per_decision else advantages[batch.sequence].unsqueeze(1)
+
+    def step(self, sequences: th.Tensor) -> float:
+        """
+        Take one step on a minibatch.
+
+        :param sequences: (s,) int64, its sequences
+        :return: approximate KL divergence to the policy that sampled [nats per decision], before the step
+        :raises ValueError: if the loss or the gradient is not finite
+        """
+        policy, batch = self.policy, self.batch
+        rows = rows_of(sequences, batch)
+        position = th.zeros(len(batch.outcome), dtype=th.int64)
+        position[sequences] = th.arange(len(sequences))
+        weights = decision_weights(batch.mask[rows], position[batch.sequence[rows]], len(sequences), self.loss_aggregation)
+        decisions = max(int(batch.mask[rows].sum()), 1)
+        if self.skip_zero_advantage:
+            counts = (self.advantages[rows] != 0.0).any(dim=1)
+            if not counts.all():
+                rows, weights = rows[counts], weights[counts]
+        sums = th.zeros(4, device=policy.device)
+        policy.optimizer.zero_grad()
+        start = 0
+        for chunk in policy.chunks(rows):
+            weight = weights[start : start + len(chunk)].to(policy.device)
+            start += len(chunk)
+            observations = to_device(take(batch.observations, chunk), policy.device)
+            log_prob, entropy, mask = policy.evaluate_decisions(observations, batch.actions[chunk].to(policy.device))
+            old_log_prob = batch.old_log_prob[chunk].to(policy.device)
+            surrogate = clipped_surrogate(log_prob, old_log_prob, self.advantages[chunk].to(policy.device), self.clip_range)
+            loss = (weight * surrogate).sum()
+            total = loss if self.ent_coef == 0.0 else loss - self.ent_coef * (weight * entropy).sum()
+            total.backward()
+            with th.no_grad():
+                sums[0] += loss
+                sums[1] += (entropy * mask).sum()
+                sums[2] += (approximate_kl(log_prob, old_log_prob) * mask).sum()
+                sums[3] += (clipped(log_prob, old_log_prob, self.clip_range) * mask).sum()
+        require_finite("train/policy_gradient_loss", sums[0])
+        norm = th.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        require_finite("train/actor_grad_norm", norm)
+        if len(rows):
+            policy.optimizer.step()
+        loss_value, entropy_sum, kl_sum, clipped_sum = sums.tolist()
+        kl = kl_sum / decisions
+        self.add(
+            policy_gradient_loss=loss_value,
+            entropy=entropy_sum / max(int(batch.mask[rows].sum()), 1),
+            approx_kl=kl,
+            clip_fraction=clipped_sum / decisions,
+            actor_grad_norm=float(norm),
+        )
+        return kl
+
+
+class CriticStep(_Means):
+    """
+    Gradient steps on the critic: binary cross-entropy for a probability, squared error in normalised units otherwise.
+
+    :param policy: its critic is trained
+    :param batch: whole episodes, with the values from before the update
+    :param targets: (S,) or (M, K), in outcome units
+    :param max_grad_norm: gradients are clipped to this norm
+    :param clip_range_vf: see :func:`~sppo_rl.losses.squared_error`, in outcome units
+    """
+
+    def __init__(
+        self,
+        policy: SequencePolicy,
+        batch: EpisodeBatch,
+        targets: th.Tensor,
+        max_grad_norm: float,
+        clip_range_vf: float | None = None,
+    ):
+        super().__init__()
+        self.policy, self.batch, self.max_grad_norm = policy, batch, max_grad_norm
+        self.parameters = policy.critic_parameters()
+        self.of_contexts = targets.ndim == 1
+        scale = policy.value_scale
+        self.bce = scale.is_probability
+        self.old_outputs: th.Tensor | None = None
+        self.clip_range: float | None = None
+        if self.bce:
+            # GAE's λ-returns of outcomes in [0, 1] leave the interval by rounding only
+            self.targets = targets.clamp(0.0, 1.0)
+        else:
+            self.targets = scale.normalize(targets.to(policy.device)).cpu()
+            if clip_range_vf is not None and batch.values is not None:
+                self.clip_range = clip_range_vf / float(scale.std)
+                self.old_outputs = scale.normalize(batch.values.to(policy.device)).cpu()
+
+    def step(self, sequences: th.Tensor) -> None:
+        """
+        Take one step on a minibatch.
+
+        :param sequences: (s,) int64, its sequences
+        :raises ValueError: if the loss or the gradient is not finite
+        """
+        policy, batch = self.policy, self.batch
+        rows = sequences if self.of_contexts else rows_of(sequences, batch)
+        count = len(rows) if self.of_contexts else max(int(batch.mask[rows].sum()), 1)
+        total = th.zeros((), device=policy.device)
+        policy.critic_optimizer.zero_grad()
+        for chunk in policy.chunks(rows):
+            targets = self.targets[chunk].to(policy.device)
+            if self.of_contexts:
+                outputs = policy.context_value_logits(to_device(take(batch.contexts, chunk), policy.device))
+            else:
+                observations = to_device(take(batch.observations, chunk), policy.device)
+                outputs = policy.decision_value_logits(observations, batch.actions[chunk].to(policy.device))
+            if self.bce:
+                errors = binary_cross_entropy(outputs, targets)
+            else:
+                old = None if self.old_outputs is None else self.old_outputs[chunk].to(policy.device)
+                errors = squared_error(outputs, targets, old, self.clip_range)
+            if not self.of_contexts:
+                errors = errors * batch.mask[chunk].to(policy.device)
+            loss = errors.sum() / count
+            loss.backward()
+            total += loss.detach()
+        require_finite("train/critic_loss", total)
+        norm = th.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        require_finite("train/critic_grad_norm", norm)
+        policy.critic_optimizer.step()
+        self.add(critic_loss=total.item(), critic_grad_norm=float(norm))
