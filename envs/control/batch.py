@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -182,3 +183,17 @@ def generator_of(generators: list[np.random.Generator | None], i: int, seed: int
     if seed is not None or generator is None:
         generator = generators[i] = np_random(None if seed is None else int(seed))[0]
     return generator
+
+
+def worker_count(asked: int | None, num_envs: int) -> int:
+    """
+    The number of threads or processes to use: what was asked for, or the cores at hand, and no more than there are copies.
+
+    :param asked: None for the cores that this process may use
+    :param num_envs: number of copies
+    :raises ValueError: if less than 1 is asked for
+    """
+    if asked is not None and asked < 1:
+        raise ValueError(f"num_workers must be 1 or more (or None for one for each core), got {asked!r}.")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(asked or cores, num_envs)

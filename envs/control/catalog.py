@@ -45,20 +45,16 @@ class ControlTask:
         return inspect.cleandoc(importlib.import_module(self.module).__doc__ or "")
 
 
-_CARTPOLE = "sppo_rl.envs.control.cartpole"
+_HERE = "sppo_rl.envs.control"
+_UPRIGHT = "not fallen, abs(θ) ≤ 0.5° at the end"
+_LANDED = "not crashed, a leg on the ground, abs(x) < 0.4 at the end"
 
 TASKS: tuple[ControlTask, ...] = (
-    ControlTask(
-        "PrecisionCartPole", _CARTPOLE, "CartPoleBatch", 1000, "not fallen, abs(θ) ≤ 0.5° at the end", "Box(4,)", "Discrete(2)"
-    ),
-    ControlTask(
-        "PrecisionCartPole200",
-        _CARTPOLE,
-        "CartPoleBatch",
-        200,
-        "not fallen, abs(θ) ≤ 0.5° at the end",
-        "Box(4,)",
-        "Discrete(2)",
-    ),
+    ControlTask("PrecisionCartPole", f"{_HERE}.cartpole", "CartPoleBatch", 1000, _UPRIGHT, "Box(4,)", "Discrete(2)"),
+    ControlTask("PrecisionCartPole200", f"{_HERE}.cartpole", "CartPoleBatch", 200, _UPRIGHT, "Box(4,)", "Discrete(2)"),
+    ControlTask("MountainCar", f"{_HERE}.mountain_car", "MountainCarBatch", 1000, "x ≥ 0.45 reached", "Box(2,)", "Box(1,)"),
+    ControlTask("Hopper", f"{_HERE}.hopper", "HopperBatch", 1000, "alive, x > 1.0 m at the end", "Box(11,)", "Box(3,)"),
+    ControlTask("LunarLander", f"{_HERE}.lunar_lander", "LunarLanderBatch", 1000, _LANDED, "Box(8,)", "Discrete(4)"),
+    ControlTask("Pendulum", f"{_HERE}.pendulum", "PendulumBatch", 1000, "cos θ > 0.8 at the end", "Box(3,)", "Box(1,)"),
 )
 """Every control task."""
