@@ -16,22 +16,23 @@ index  quantity                            unit
 
 Action, Discrete(4): 0 nothing, 1 left engine, 2 main engine, 3 right engine.
 
-Horizon: 1000 steps (``sppo_rl/LunarLander-v0``). A crash, leaving the view (abs(x) ≥ 1) or coming to rest ends the episode
-earlier.
+Horizon: 1000 steps (``sppo_rl/LunarLander-v0``). A crash, leaving the view (abs(x) ≥ 1) or coming to rest ends the
+episode earlier.
 
-Success: when the episode ends at least one leg touches the ground, abs(x) < 0.4, and the lander has not crashed (its body never
-touched the ground). The paper does not ask for the last; without it crashing on the pad is a way to win. One leg is enough
-because gymnasium's contact flags go out when a leg that rests on two pieces of ground leaves one of them: of 220 landings of
-gymnasium's ``heuristic`` that came to rest with abs(x) < 0.4, 144 showed both flags, 48 one, and 28 none (these count as failures).
+Success: when the episode ends at least one leg touches the ground, abs(x) < 0.4, and the lander has not crashed
+(its body never touched the ground). The paper does not ask for the last; without it crashing on the pad is a way to
+win. One leg is enough because gymnasium's contact flags go out when a leg that rests on two pieces of ground leaves
+one of them: of 220 landings of gymnasium's ``heuristic`` that came to rest with abs(x) < 0.4, 144 showed both
+flags, 48 one, and 28 none (these count as failures).
 
-Dense reward: gymnasium's: closer, slower and more upright is better, fuel costs, −100 for a crash, +100 for coming to rest.
+Dense reward: gymnasium's: closer, slower and more upright is better, fuel costs, −100 for a crash, +100 for coming
+to rest.
 
-Untrained success rate: [.000, .003] for fresh ``MlpPolicy`` networks, [.000, .002] for uniformly random actions (95 % intervals, 2,000 episodes
-each).
+Untrained success rate: [.000, .003] for fresh ``MlpPolicy`` networks, [.000, .002] for uniformly random actions (95
+% intervals, 2,000 episodes each).
 
-Source: dynamics, initial states, ends and dense reward of gymnasium's ``LunarLander-v3`` (discrete, no wind); horizon and
-success test of the SPPO paper (arXiv 2604.08865, control experiments), made stricter as said.
-"""
+Source: dynamics, initial states, ends and dense reward of gymnasium's ``LunarLander-v3`` (discrete, no wind);
+horizon and success test of the SPPO paper (arXiv 2604.08865, control experiments), made stricter as said."""
 
 from __future__ import annotations
 
@@ -226,8 +227,8 @@ class LanderProcess:
         code = self._process.wait(timeout=10)
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return RuntimeError(
-            f"LunarLander worker {self._name} (process {self.pid}) is gone: {how}. If it had something to say, that is on the "
-            "error stream above. Its episodes are lost: make the environment anew (num_workers=1 shows an error where it happens)."
+            f"LunarLander worker {self._name} (process {self.pid}) is gone: {how}. What it had to say is on the error stream. "
+            "Its episodes are lost: make the environment anew (num_workers=1 shows an error where it happens)."
         )
 
     def close(self) -> None:

@@ -16,16 +16,16 @@ Horizon: 1000 steps (``sppo_rl/MountainCar-v0``).
 
 Success: the car reaches the flag at x ≥ 0.45, which ends the episode.
 
-Dense reward: the mechanical energy gained in the step, as a share of what it takes from the valley's floor to the flag; minus
-0.001 for the step; plus 1 at the flag. The shares of an episode add up to its gain, so swaying to no purpose earns nothing.
+Dense reward: the mechanical energy gained in the step, as a share of what it takes from the valley's floor to the
+flag; minus 0.001 for the step; plus 1 at the flag. The shares of an episode add up to its gain, so swaying to no
+purpose earns nothing.
 
-Untrained success rate: [.010, .021] for fresh ``MlpPolicy`` networks, [.001, .005] for uniformly random actions (95 % intervals, 2,000 episodes
-each).
+Untrained success rate: [.010, .021] for fresh ``MlpPolicy`` networks, [.001, .005] for uniformly random actions (95
+% intervals, 2,000 episodes each).
 
-Source: dynamics, initial states and flag of gymnasium's ``MountainCarContinuous-v0``; horizon and success test of the SPPO paper
-(arXiv 2604.08865, control experiments). The dense reward is this project's: gymnasium's own only punishes force until the
-flag is reached, which teaches standing still.
-"""
+Source: dynamics, initial states and flag of gymnasium's ``MountainCarContinuous-v0``; horizon and success test of
+the SPPO paper (arXiv 2604.08865, control experiments). The dense reward is this project's: gymnasium's own only
+punishes force until the flag is reached, which teaches standing still."""
 
 from __future__ import annotations
 
@@ -115,8 +115,8 @@ class MountainCarBatch(NumpyBatch):
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         state = self._state[:, where]
         before = self._observe(state) if self.dense else None
-        # Gymnasium starts in float64 and goes on in float32: its state is rounded after each step. The rows here are float64 that
-        # hold those values; rounding the float64 sum of two float32 numbers gives their float32 sum.
+        # Gymnasium starts in float64 and goes on in float32: its state is rounded after each step. The rows here are float64
+        # that hold those values; rounding the float64 sum of two float32 numbers gives their float32 sum.
         force = np.minimum(np.maximum(actions[:, 0].astype(np.float32, copy=False), -1.0), 1.0)
         velocity = state[1].astype(np.float32)
         velocity += force * _POWER - (_GRAVITY * np.cos(state[2])).astype(np.float32)
