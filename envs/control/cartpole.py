@@ -20,8 +20,8 @@ Success: the episode reaches the horizon and abs(θ) ≤ 0.5° there. A fallen p
 
 Dense reward: at each step ``0.5 (1 − abs(θ)/12°)``, and 0.5 more while abs(θ) ≤ 0.5°; so at most 1 per step.
 
-Untrained success rate: [.000, .002] for fresh ``MlpPolicy`` networks, [.000, .002] for uniformly random actions (95
-% intervals, 2,000 episodes each).
+Untrained success rate: [.000, .002] for fresh ``MlpPolicy`` networks, [.000, .002] for uniformly random actions (95 %
+intervals, 2,000 episodes each).
 
 Source: dynamics, initial states and limits of gymnasium's ``CartPole-v1``; horizon and success test of the SPPO paper
 (arXiv 2604.08865, control experiments).

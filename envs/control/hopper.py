@@ -22,11 +22,12 @@ episode earlier and fails.
 
 Dense reward: gymnasium's: 1 for being healthy, plus forward velocity, minus 0.001 × the sum of squared torques.
 
-Untrained success rate: [.000, .002] for fresh ``MlpPolicy`` networks, [.000, .002] for uniformly random actions (95
-% intervals, 2,000 episodes each).
+Untrained success rate: [.000, .002] for fresh ``MlpPolicy`` networks, [.000, .002] for uniformly random actions (95 %
+intervals, 2,000 episodes each).
 
 Source: model, dynamics, initial states, fall and dense reward of gymnasium's ``Hopper-v5``; horizon and success
-test of the SPPO paper (arXiv 2604.08865, control experiments)."""
+test of the SPPO paper (arXiv 2604.08865, control experiments).
+"""
 
 from __future__ import annotations
 

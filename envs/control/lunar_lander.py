@@ -28,11 +28,12 @@ flags, 48 one, and 28 none (these count as failures).
 Dense reward: gymnasium's: closer, slower and more upright is better, fuel costs, −100 for a crash, +100 for coming
 to rest.
 
-Untrained success rate: [.000, .003] for fresh ``MlpPolicy`` networks, [.000, .002] for uniformly random actions (95
-% intervals, 2,000 episodes each).
+Untrained success rate: [.000, .003] for fresh ``MlpPolicy`` networks, [.000, .002] for uniformly random actions (95 %
+intervals, 2,000 episodes each).
 
 Source: dynamics, initial states, ends and dense reward of gymnasium's ``LunarLander-v3`` (discrete, no wind);
-horizon and success test of the SPPO paper (arXiv 2604.08865, control experiments), made stricter as said."""
+horizon and success test of the SPPO paper (arXiv 2604.08865, control experiments), made stricter as said.
+"""
 
 from __future__ import annotations
 

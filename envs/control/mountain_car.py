@@ -20,12 +20,13 @@ Dense reward: the mechanical energy gained in the step, as a share of what it ta
 flag; minus 0.001 for the step; plus 1 at the flag. The shares of an episode add up to its gain, so swaying to no
 purpose earns nothing.
 
-Untrained success rate: [.010, .021] for fresh ``MlpPolicy`` networks, [.001, .005] for uniformly random actions (95
-% intervals, 2,000 episodes each).
+Untrained success rate: [.010, .021] for fresh ``MlpPolicy`` networks, [.001, .005] for uniformly random actions (95 %
+intervals, 2,000 episodes each).
 
 Source: dynamics, initial states and flag of gymnasium's ``MountainCarContinuous-v0``; horizon and success test of
 the SPPO paper (arXiv 2604.08865, control experiments). The dense reward is this project's: gymnasium's own only
-punishes force until the flag is reached, which teaches standing still."""
+punishes force until the flag is reached, which teaches standing still.
+"""
 
 from __future__ import annotations
 

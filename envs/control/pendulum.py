@@ -19,11 +19,12 @@ Success: cos θ > 0.8 after the last step. No episode ends earlier.
 
 Dense reward: gymnasium's, ``−(θ² + 0.1 θ̇² + 0.001 torque²)`` before the step, with θ in [-π, π).
 
-Untrained success rate: [.081, .107] for fresh ``MlpPolicy`` networks, [.087, .113] for uniformly random actions (95
-% intervals, 2,000 episodes each).
+Untrained success rate: [.081, .107] for fresh ``MlpPolicy`` networks, [.087, .113] for uniformly random actions (95 %
+intervals, 2,000 episodes each).
 
 Source: dynamics, initial states and dense reward of gymnasium's ``Pendulum-v1``; horizon and success test of the
-SPPO paper (arXiv 2604.08865, control experiments)."""
+SPPO paper (arXiv 2604.08865, control experiments).
+"""
 
 from __future__ import annotations
 
