@@ -1,0 +1,105 @@
+"""Finds the answer a response commits to: what stands outside its reasoning, in its last ``\\boxed{…}``.
+
+Every function here makes one pass over the text, so a response of a million characters costs milliseconds.
+"""
+
+from __future__ import annotations
+
+import re
+
+_THINK_TAG = re.compile(r"<(/?)think>", re.IGNORECASE)
+_BOX_OR_BRACE = re.compile(r"\\boxed[ \t\n]{0,8}\{|\\[{}]|[{}]")
+_MARKERS = re.compile(
+    r"(?:####|(?:final\s{1,3})?answer\s{1,3}is\s{0,3}:?|final\s{1,3}answer\s{0,3}:|answer\s{0,3}:)[ \t]{0,8}([^\n]{1,400})",
+    re.IGNORECASE,
+)
+_DOLLARS = re.compile(r"(?<!\\)\$([^$\n]{1,400})\$")
+
+
+def outside_thinking(response: str, unfinished_counts: bool = False) -> str:
+    """
+    Keep what a response says outside ``<think>…</think>``.
+
+    A ``</think>`` whose opening tag is missing (chat templates put it into the prompt) ends reasoning that began with the
+    response; a ``<think>`` that is never closed hides everything after it.
+
+    :param response: the model's text
+    :param unfinished_counts: keep the text after a ``<think>`` that is never closed (lenient mode)
+    :return: the text that may hold an answer
+    """
+    kept: list[str] = []
+    position, depth = 0, 0
+    for tag in _THINK_TAG.finditer(response):
+        if tag.group(1):
+            if depth == 0:
+                kept.clear()
+            depth = max(0, depth - 1)
+            if depth == 0:
+                position = tag.end()
+        else:
+            if depth == 0:
+                kept.append(response[position : tag.start()])
+                position = tag.end()
+            depth += 1
+    if depth == 0 or unfinished_counts:
+        kept.append(response[position:])
+    return "".join(kept)
+
+
+def last_box(text: str) -> tuple[str | None, str]:
+    """
+    Read the last outermost ``\\boxed{…}``.
+
+    :param text: a response without its reasoning
+    :return: the content and ``"ok"``, or ``None`` and ``"no_box"``, ``"unclosed_box"`` (the last box never ends) or ``"empty_box"``
+    """
+    depth = 0
+    box_start: int | None = None
+    box_depth = 0
+    found: str | None = None
+    for match in _BOX_OR_BRACE.finditer(text):
+        token = match.group()
+        if token in (r"\{", r"\}"):
+            continue
+        if token == "}":
+            depth = max(0, depth - 1)
+            if box_start is not None and depth == box_depth:
+                found = text[box_start : match.start()]
+                box_start = None
+        else:
+            if token != "{" and box_start is None:
+                box_start, box_depth = match.end(), depth
+            depth += 1
+    if box_start is not None:
+        return None, "unclosed_box"
+    if found is None:
+        return None, "no_box"
+    if not found.strip():
+        return None, "empty_box"
+    return found, "ok"
+
+
+def extract_answer(response: str, mode: str = "strict") -> tuple[str | None, str]:
+    """
+    Find the answer in a response.
+
+    :param response: the model's text
+    :param mode: ``"strict"`` takes the last box outside the reasoning and nothing else; ``"lenient"`` also looks into reasoning that
+        was never finished and, where there is no box, takes what follows the last "answer is", "answer:" or "####", or the last
+        formula between dollar signs
+    :return: the answer and ``"ok"``, or ``None`` and the reason why there is none
+    """
+    text = outside_thinking(response, unfinished_counts=mode == "lenient")
+    answer, reason = last_box(text)
+    if answer is not None or mode == "strict":
+        if answer is None and reason == "no_box" and "boxed" in response and "boxed" not in text:
+            reason = "box_inside_thinking"
+        return answer, reason
+    for pattern in (_MARKERS, _DOLLARS):
+        last = None
+        for last in pattern.finditer(text):
+            pass
+        if last is not None:
+            inner = _DOLLARS.search(last.group(1))
+            return (inner.group(1) if inner else last.group(1)).strip().rstrip("."), "ok"
+    return None, reason

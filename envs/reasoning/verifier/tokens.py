@@ -1,0 +1,283 @@
+"""Turns the text of an answer (LaTeX or plain) into tokens.
+
+The text is model output: nothing of it is ever evaluated as code, the patterns take linear time, and long answers are refused.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from .units import BARE_UNITS
+
+MAX_CHARS = 3000
+MAX_TOKENS = 600
+MAX_DIGITS = 1000
+
+
+class TooComplex(Exception):
+    """The answer exceeds a size limit of the verifier."""
+
+
+class Unreadable(Exception):
+    """The answer is not mathematics that the verifier's grammar covers."""
+
+
+class Token(NamedTuple):
+    """
+    One token: ``kind`` is ``num``, ``letter``, ``cmd`` (a LaTeX command or a named function, without backslash), ``text`` or ``op``.
+    """
+
+    kind: str
+    value: str
+    spaced: bool = False
+    """White space stood before it."""
+
+
+_SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
+_SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
+_SUPERSCRIPT_RUN = re.compile("[" + "".join(_SUPERSCRIPTS) + "]+")
+_SUBSCRIPT_RUN = re.compile("[" + "".join(_SUBSCRIPTS) + "]+")
+_CHARACTERS = {
+    "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
+    "√": r"\sqrt ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "∪": r"\cup ", "∩": r"\cap ",
+    "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "°": r"^\circ ", "º": r"^\circ ", "±": r"\pm ", "∓": r"\mp ",
+    "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅛": r"\frac{1}{8}",
+    "⅕": r"\frac{1}{5}", "π": r"\pi ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ",
+    "λ": r"\lambda ", "μ": r"\mu ", "σ": r"\sigma ", "φ": r"\phi ", "ω": r"\omega ", "ρ": r"\rho ", "τ": r"\tau ", "ε": r"\epsilon ",
+    "£": r"\text{pounds}", "€": r"\text{euros}", "¥": r"\text{yen}", "′": "'", "’": "'", "“": '"', "”": '"', "，": ",", "（": "(",
+    "）": ")", "：": ":", "；": ";", "＝": "=", "％": "%", "＋": "+", "－": "-",
+    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2003": " ", "\u2002": " ", "\u3000": " ",
+    "\u200b": "", "\u200c": "", "\u200d": "", "\u2060": "", "\ufeff": "", "\u2061": "", "\u2062": "", "\u00ad": "",
+}  # fmt: skip
+_TRANSLATE = str.maketrans(_CHARACTERS)
+
+_THOUSANDS_MARK = re.compile(r"(?<=\d)(?:,\s?\\!|\{,\}|\\,|\\!|\\;|~)\s?(?=\d{3}(?!\d))")
+_GROUPED_BY_SPACE = re.compile(r"^\s*-?\d{1,3}(?: \d{3})+\s*$")
+_GROUPED_BY_COMMA = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3}){1,300}(?![\d,]*\d)")
+_EMPHASIS = re.compile(r"^\s*(\*{1,3}|_{2,3}|`{1,3})(.{1,2900}?)\1\s*$", re.DOTALL)
+
+_TOKEN = re.compile(
+    r"(?P<space>\s+)"
+    r"|(?P<num>\d+(?:\.\d*)?(?:[eE][+-]?\d+(?![\da-zA-Z]))?|\.\d+(?:[eE][+-]?\d+(?![\da-zA-Z]))?)"
+    r"|\\(?P<cmd>[a-zA-Z]+\*?)"
+    r"|(?P<pair>\\[^a-zA-Z])"
+    r"|(?P<letters>[a-zA-Z]+)"
+    r"|(?P<stars>\*\*|<=|>=|!=|==)"
+    r"|(?P<op>[-+*/^_=<>(),;:.|!'%{}\[\]&~$\"])"
+)
+
+_INVISIBLE = frozenset(
+    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits nolimits quad qquad "
+    "hfill boxed mathopen mathclose middle thinspace medspace thickspace space allowbreak nobreak hspace vspace".split()
+)
+_SAME_COMMAND = {
+    "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "leq": "le", "geq": "ge", "leqslant": "le",
+    "geqslant": "ge", "neq": "ne", "lt": "<", "gt": ">", "to": "rightarrow", "ast": "*", "times": "*", "cdot": "*", "div": "/",
+    "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "vert": "|", "lvert": "|", "rvert": "|",
+    "varnothing": "emptyset", "infin": "infty", "infinity": "infty", "oo": "infty", "inf": "infty", "Inf": "infty", "degree": "circ",
+    "varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
+    "simeq": "approx", "thickapprox": "approx", "doteq": "approx", "colon": ":", "mid": "|", "land": "wedge", "backslash": "setminus",
+    "lg": "log10", "sqrtsign": "sqrt", "percent": "%", "slash": "/", "notin": "nin", "minus": "-", "union": "cup", "cosec": "csc",
+    "Re": "Re", "Im": "Im", "ge*": "ge", "operatorname*": "operatorname", "plusmn": "pm", "tan^{-1}": "arctan",
+}  # fmt: skip
+_TEXT_COMMANDS = frozenset(
+    "text mbox textbf textit textrm textsf texttt textnormal emph mathrm mathbf mathit mathsf mathtt operatorname hbox bf rm bm "
+    "boldsymbol mathbb mathcal mathscr mathfrak textsc underline".split()
+)
+_NAMES = frozenset(
+    "sqrt cbrt sin cos tan cot sec csc arcsin arccos arctan asin acos atan sinh cosh tanh ln log exp pi infty infinity oo inf Inf "
+    "abs alpha beta gamma delta theta lambda sigma omega phi rho tau epsilon union cosec".split()
+)
+_CONNECTIVES = frozenset({"and", "or"})
+_LONGEST_NAME = max(map(len, _NAMES))
+_VOWELS = re.compile("[aeiouAEIOU]")
+
+
+def tidy(text: str) -> str:
+    """
+    Replace typographic characters by their LaTeX, drop zero-width ones, emphasis marks and thousands marks that cannot be a list.
+
+    :param text: the content of a box, or a gold answer
+    :return: the same answer in plain LaTeX
+    :raises TooComplex: if it is longer than ``MAX_CHARS``
+    """
+    if len(text) > MAX_CHARS:
+        raise TooComplex(f"{len(text)} characters")
+    text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + "".join(map(_SUPERSCRIPTS.get, m.group())) + "}", text)  # type: ignore[arg-type]
+    text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + "".join(map(_SUBSCRIPTS.get, m.group())) + "}", text)  # type: ignore[arg-type]
+    text = text.translate(_TRANSLATE).strip()
+    emphasised = _EMPHASIS.match(text)
+    if emphasised:
+        text = emphasised.group(2).strip()
+    text = re.sub(r"(?<![a-zA-Z\\])np\.(?=[a-z])", "", text)
+    text = re.sub(r"(?:(?<!\\left)(?<!\\right)\.|\\\.|。)\s*$", "", text) if not re.search(r"\d\.\s*$", text) else text.rstrip()
+    text = _THOUSANDS_MARK.sub("", text)
+    if _GROUPED_BY_SPACE.match(text):
+        text = text.replace(" ", "")
+    return text
+
+
+def without_grouping_commas(text: str) -> str:
+    """
+    Read ``58,500`` as one number.
+
+    :param text: a tidied answer
+    :return: the answer with the commas of well-formed thousands groups removed
+    """
+    return _GROUPED_BY_COMMA.sub(lambda m: m.group().replace(",", ""), text)
+
+
+def canonical_string(text: str) -> str:
+    """
+    Reduce an answer to a string in which only spelling is lost: spacing, sizes of delimiters, dollar signs, ``dfrac``.
+
+    :param text: a tidied answer
+    :return: two answers with the same canonical string are the same answer
+    """
+    text = re.sub(r"\\(?:left|right|displaystyle|bigl|bigr|Bigl|Bigr|big|Big)(?![a-zA-Z])", "", text)
+    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
+    text = re.sub(r"\\!", "", text)
+    text = re.sub(r"(?<!\\)\$|\\[()]", "", text)
+    text = re.sub(r"\\[,;: ]|~|\\quad|\\qquad|\s", " ", text)
+    return re.sub(r" +", " ", re.sub(r"(?<![A-Za-z0-9]) +| +(?![A-Za-z0-9])", "", text)).strip()
+
+
+def tokenize(text: str) -> list[Token]:
+    """
+    Split a tidied answer into tokens.
+
+    :param text: result of :func:`tidy`
+    :return: at most ``MAX_TOKENS`` tokens
+    :raises TooComplex: if there are more, or a number has more than ``MAX_DIGITS`` digits
+    :raises Unreadable: if a character belongs to no token
+    """
+    tokens: list[Token] = []
+    _scan(text, tokens, in_text=False, depth=0)
+    return tokens
+
+
+def _scan(text: str, tokens: list[Token], in_text: bool, depth: int) -> None:
+    """Append the tokens of ``text``; inside ``\\text{…}`` letters are words."""
+    position, spaced = 0, False
+    if depth > 6:
+        raise TooComplex("text commands nested too deep")
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        if match is None:
+            raise Unreadable(f"character {text[position]!r}")
+        position = match.end()
+        kind, value = match.lastgroup, match.group(match.lastgroup or 0)
+        if kind == "space":
+            spaced = True
+            continue
+        if kind == "num":
+            if len(value) > MAX_DIGITS:
+                raise TooComplex(f"a number of {len(value)} digits")
+            tokens.append(Token("num", value, spaced))
+        elif kind == "cmd":
+            if value in _TEXT_COMMANDS:
+                content, position = _argument(text, position)
+                _scan_text_command(value, content, tokens, spaced, depth)
+            elif value not in _INVISIBLE:
+                value = _SAME_COMMAND.get(value, value)
+                tokens.append(Token("cmd" if value.isalnum() else "op", value, spaced))
+            elif value in ("left", "right", "middle") and text[position : position + 1] == ".":
+                position += 1
+            elif value in ("hspace", "vspace"):
+                position = _argument(text, position)[1]
+        elif kind == "pair":
+            if value in (r"\{", r"\}", r"\|"):
+                tokens.append(Token("op", value if value != r"\|" else "|", spaced))
+            elif value == r"\\":
+                tokens.append(Token("op", r"\\", spaced))
+                skip = re.compile(r"\[-?[\d.]{1,6}(?:pt|em|ex|mm|cm)\]").match(text, position)
+                position = skip.end() if skip else position
+            elif value == r"\%":
+                tokens.append(Token("op", "%", spaced))
+            elif value == r"\$":
+                tokens.append(Token("text", "$", spaced))
+            elif value not in (r"\!", r"\,", r"\;", r"\:", r"\ ", r"\(", r"\)", r"\[", r"\]", r"\/", "\\\n", r"\>"):
+                raise Unreadable(value)
+            spaced = spaced or value in (r"\,", r"\;", r"\:", r"\ ")
+            continue
+        elif kind == "letters":
+            _scan_letters(value, tokens, spaced, in_text)
+        elif kind == "stars":
+            value = {"**": "^", "<=": "le", ">=": "ge", "!=": "ne", "==": "="}[value]
+            tokens.append(Token("cmd" if value.isalpha() else "op", value, spaced))
+        elif value not in ("$", "~", '"'):
+            tokens.append(Token("op", value, spaced))
+        else:
+            spaced = spaced or value == "~"
+            continue
+        spaced = False
+        if len(tokens) > MAX_TOKENS:
+            raise TooComplex(f"more than {MAX_TOKENS} tokens")
+
+
+def _argument(text: str, position: int) -> tuple[str, int]:
+    """Read the ``{…}`` (or the single character) that follows a command."""
+    while position < len(text) and text[position] == " ":
+        position += 1
+    if position >= len(text):
+        raise Unreadable("a command without its argument")
+    if text[position] != "{":
+        return text[position], position + 1
+    depth, start = 0, position + 1
+    while position < len(text):
+        if text[position] == "\\":
+            position += 1
+        elif text[position] == "{":
+            depth += 1
+        elif text[position] == "}":
+            depth -= 1
+            if depth == 0:
+                return text[start:position], position + 1
+        position += 1
+    raise Unreadable("unbalanced braces")
+
+
+def _scan_text_command(command: str, content: str, tokens: list[Token], spaced: bool, depth: int) -> None:
+    """Append what a ``\\text{…}``-like command holds: a symbol, words, or mathematics set upright."""
+    content = content.strip().strip("~").strip()
+    if command in ("mathbb", "mathcal", "mathscr", "mathfrak"):
+        tokens.append(Token("letter", f"{command}:{content}" if content.isalpha() else content, spaced))
+        return
+    if len(content) == 1 and content.isascii() and content.isalpha():
+        # A single upright letter is a unit after a number (\mathrm{m}), and the letter itself elsewhere (\mathrm{e}).
+        after_value = bool(tokens) and (tokens[-1].kind == "num" or tokens[-1].value in ("}", ")"))
+        upright_unit = after_value and content not in "eixyzkn" and command != "mathbf"
+        tokens.append(Token("text" if upright_unit else "letter", content, spaced))
+        return
+    before = len(tokens)
+    in_text = command not in ("mathbf", "boldsymbol", "bm", "bf") or not re.search(r"[\\^_=+]", content)
+    _scan(content, tokens, in_text, depth + 1)
+    if len(tokens) > before:
+        tokens[before] = tokens[before]._replace(spaced=spaced or tokens[before].spaced)
+
+
+def _scan_letters(run: str, tokens: list[Token], spaced: bool, in_text: bool) -> None:
+    """Append a run of letters: a word, a named function, a unit, or a product of one-letter symbols."""
+    if run in _CONNECTIVES or run.lower() in _CONNECTIVES:
+        tokens.append(Token("text", run.lower(), spaced))
+    elif run in _NAMES:
+        tokens.append(Token("cmd", _SAME_COMMAND.get(run, run), spaced))
+    elif in_text and len(run) == 1 and not (tokens and (tokens[-1].kind in ("num", "text") or tokens[-1].value in ("}", ")", "/"))):
+        tokens.append(Token("letter", run, spaced))
+    elif in_text:
+        tokens.append(Token("text", run, spaced))
+    elif len(run) >= 2 and run in BARE_UNITS and tokens and (tokens[-1].kind == "num" or tokens[-1].value in (")", "}", "/", "text")):
+        tokens.append(Token("text", run, spaced))
+    elif len(run) >= 4 and _VOWELS.search(run) and not any(name in run for name in ("sqrt", "sin", "cos", "tan", "log", "pi")):
+        tokens.append(Token("text", run, spaced))
+    else:
+        start = 0
+        while start < len(run):
+            for size in range(min(_LONGEST_NAME, len(run) - start), 0, -1):
+                name = run[start : start + size]
+                if size == 1 or (size > 2 and name in _NAMES) or name in ("pi", "ln"):
+                    break
+            tokens.append(Token("letter" if size == 1 else "cmd", _SAME_COMMAND.get(name, name) if size > 1 else name, spaced))
+            spaced = False
+            start += size

@@ -1,0 +1,109 @@
+"""Units and the words that may stand behind a number: which are harmless, and which are the same."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+_SYNONYMS = """
+cm centimeter centimetre centimeters centimetres cms
+mm millimeter millimetre millimeters millimetres
+km kilometer kilometre kilometers kilometres kms
+m meter metre meters metres
+nm nanometer nanometers nanometre nanometres
+in inch inches
+ft foot feet
+yd yard yards yds
+mi mile miles
+s sec secs second seconds
+min minute minutes mins
+h hr hrs hour hours
+day days
+week weeks wk
+month months
+year years yr yrs
+g gram grams
+kg kilogram kilograms kgs
+mg milligram milligrams
+lb lbs pound pounds
+oz ounce ounces
+l liter litre liters litres L
+ml milliliter milliliters mL
+deg degree degrees °
+dollar dollars $ usd USD
+cent cents ¢
+euro euros €
+percent % pct percentage
+unit units
+hz Hz hertz
+n N newton newtons
+j J joule joules
+w W watt watts
+pa Pa pascal pascals
+v V volt volts
+k K kelvin kelvins
+c C celsius
+mol mole moles
+rad radian radians
+mph
+erg ergs
+ev eV electronvolt electronvolts
+"""
+_CANONICAL = {name: line.split()[0] for line in _SYNONYMS.strip().splitlines() for name in line.split()}
+
+BARE_UNITS = frozenset(
+    "cm mm km nm ft yd mi sec secs min mins hr hrs kg mg lb lbs oz ml mL deg mph mol rad Hz eV Pa cms kms yds days units unit inches "
+    "inch feet foot miles hours minutes seconds meters degrees dollars cents percent square sq cubic per".split()
+)
+"""Unit names that are read as units behind a number even outside ``\\text{…}``."""
+
+MULTIPLIERS = {
+    "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12, "hundreds": None,
+    "thousands": None, "millions": None, "billions": None,
+}  # fmt: skip
+"""Words that multiply the number before them; ``None`` says that no value can be given."""
+
+_POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
+
+_NEVER_UNITS = frozenset(
+    "or and not minus negative plus times over divided less more than about around approximately maybe perhaps but if is isn isnt the "
+    "are was to from half halves third thirds fourth fourths quarter quarters fifth fifths sixth sixths seventh eighth eighths ninth "
+    "tenth tenths hundredth hundredths thousandth thousandths zero one two three four five six seven eight nine ten eleven twelve "
+    "twenty thirty forty fifty sixty seventy eighty ninety wrong incorrect false never no none either neither nor except without any "
+    "between factorial mod modulo base power root pi e i infinity infinite squareroot point opposite inverse reciprocal also other "
+    "another otherwise possibly probably can could would should double triple twice thrice pair pairs score gross least most up down "
+    "greater larger smaller off away million millions billion billions hundred hundreds thousand thousands trillion dozen "
+    "different unknown random some all every each both".split()
+)
+
+Unit = tuple[tuple[str, int], ...]
+"""Canonical unit: names with their powers, sorted."""
+
+
+def canonical_unit(words: list[tuple[str, int]]) -> Unit | None:
+    """
+    Bring the words behind a number into a form in which equal units are equal.
+
+    :param words: names with their powers, in the order written; ``("per", 0)`` inverts the next one
+    :return: sorted names with powers, or ``None`` if a word can change the meaning of the number
+    """
+    powers: Counter[str] = Counter()
+    pending, sign = 1, 1
+    if len(words) > 6:
+        return None
+    for word, power in words:
+        lower = word.lower()
+        if lower in _NEVER_UNITS or len(word) > 24:
+            return None
+        if lower == "per":
+            sign = -1
+        elif lower in ("square", "sq", "cubic", "cu"):
+            pending = _POWERS[lower]
+        elif lower in ("squared", "cubed"):
+            if not powers:
+                return None
+            powers[list(powers)[-1]] *= _POWERS[lower]
+        elif lower != "of":
+            name = _CANONICAL.get(word) or _CANONICAL.get(lower) or (lower[:-1] if lower.endswith("s") and len(lower) > 3 else lower)
+            powers[name] += sign * power * pending
+            pending, sign = 1, 1
+    return tuple(sorted((name, power) for name, power in powers.items() if power))
