@@ -1,0 +1,281 @@
+"""Evaluation: exactly n episodes, each from a seed of its own, for the algorithms here and for Stable-Baselines3's.
+
+Every algorithm evaluated with the same ``seed`` meets the same initial states. As many episodes are started as are wanted, and
+all of them are finished, so nothing favours short ones. No generator that training draws from is touched: a run gives the same
+weights with and without evaluation.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.distributions import StateDependentNoiseDistribution
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, is_vecenv_wrapped, unwrap_vec_normalize
+
+from sppo_rl.collection import Sampler, collect_episodes
+from sppo_rl.episodes import Arrays
+from sppo_rl.numpy_actor import NumpyActor
+from sppo_rl.policies import SequencePolicy
+from sppo_rl.vec_env import has_batched_form, make_batched
+
+BATCHED_COPIES = 256
+"""Copies of a batched environment made for an evaluation, at most: NumPy dynamics are fastest from here on."""
+ORDINARY_COPIES = 8
+"""Copies of an environment without a batched form."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """
+    What n episodes gave, in the order of their seeds.
+
+    :param outcomes: (n,) float32, undiscounted returns
+    :param lengths: (n,) int64, environment steps
+    :param successes: (n,) bool, ``info["is_success"]`` at the end of each, or ``None`` if the task does not report it
+    """
+
+    outcomes: np.ndarray
+    lengths: np.ndarray
+    successes: np.ndarray | None
+
+    @property
+    def mean_return(self) -> float:
+        """Mean undiscounted return."""
+        return float(self.outcomes.mean(dtype=np.float64))
+
+    @property
+    def mean_length(self) -> float:
+        """Mean number of environment steps."""
+        return float(self.lengths.mean())
+
+    @property
+    def success_rate(self) -> float:
+        """Share of successful episodes; NaN if the task reports no success."""
+        return float("nan") if self.successes is None else float(self.successes.mean())
+
+    def success_interval(self, confidence: float = 0.95) -> tuple[float, float]:
+        """
+        Give the Wilson interval of the success rate.
+
+        :param confidence: its coverage
+        :return: lower and upper end; NaN, NaN if the task reports no success
+        """
+        if self.successes is None:
+            return float("nan"), float("nan")
+        return wilson_interval(int(self.successes.sum()), len(self.successes), confidence)
+
+
+def wilson_interval(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """
+    Give the Wilson score interval of a proportion; it holds near 0 and 1 too, where the normal interval collapses.
+
+    Example: 8 successes in 10 with ``confidence=0.95`` (z = 1.96) give a centre of (0.8 + z²/20) / (1 + z²/10) = 0.717 and a
+    half-width of 0.227: [0.490, 0.943].
+
+    Source: E. B. Wilson, "Probable inference, the law of succession, and statistical inference", JASA 22 (1927).
+
+    :param successes: how many of them
+    :param n: number of trials, at least 1
+    :param confidence: coverage, between 0 and 1
+    :return: lower and upper end
+    :raises ValueError: if the counts make no proportion, or the confidence lies outside (0, 1)
+    """
+    if n < 1 or not 0 <= successes <= n:
+        raise ValueError(f"A proportion needs 0 ≤ successes ≤ n and n ≥ 1, got {successes} of {n}.")
+    if not 0.0 < confidence < 1.0:
+        raise ValueError(f"confidence must lie between 0 and 1, got {confidence}.")
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
+    rate = successes / n
+    scale = 1.0 + z * z / n
+    centre = (rate + z * z / (2 * n)) / scale
+    half = z / scale * (rate * (1.0 - rate) / n + z * z / (4 * n * n)) ** 0.5
+    # with 0 or n successes one end is exactly 0 or 1, which rounding misses by a hair
+    return (centre - half if successes else 0.0), (centre + half if successes < n else 1.0)
+
+
+def evaluation_seeds(n_episodes: int, seed: int) -> np.ndarray:
+    """
+    Draw the reset seeds of an evaluation; a longer evaluation begins with the seeds of a shorter one.
+
+    :param n_episodes: how many
+    :param seed: of the evaluation
+    :return: (n_episodes,) int64
+    """
+    return np.random.default_rng(seed).integers(2**31 - 1, size=n_episodes)
+
+
+def evaluate(
+    model: BaseAlgorithm, env: str | gym.Env | VecEnv, n_episodes: int = 100, deterministic: bool = False, seed: int = 0
+) -> Evaluation:
+    """
+    Play exactly ``n_episodes`` episodes, each to its end and each from its own seed.
+
+    :param model: an algorithm of this package, or one of SB3's without a recurrent state
+    :param env: an id (made in its batched form where it has one, and closed afterwards), an environment or a ``VecEnv``. It
+        must not be the one that an unfinished collection of the model is stepping.
+    :param n_episodes: how many
+    :param deterministic: the most likely actions instead of samples
+    :param seed: of initial states and of the sampled actions
+    :return: outcomes, lengths and successes
+    :raises ValueError: if ``n_episodes`` is not positive
+    """
+    if n_episodes < 1:
+        raise ValueError(f"n_episodes must be at least 1, got {n_episodes}.")
+    venv = make_evaluation_env(model, env, n_episodes)
+    with _generators_untouched(seed), _policy_untouched(model), _statistics_frozen(venv):
+        try:
+            return _play(model, venv, evaluation_seeds(n_episodes, seed), deterministic, np.random.default_rng([seed, 1]))
+        finally:
+            if isinstance(env, str):
+                venv.close()
+
+
+def make_evaluation_env(model: BaseAlgorithm, env: str | gym.Env | VecEnv, n_episodes: int) -> VecEnv:
+    """
+    Make or wrap an environment as the model's training environment is: images transposed, observations normalised.
+
+    :param model: the model to be evaluated
+    :param env: id, environment or ``VecEnv``
+    :param n_episodes: no more copies than this are made from an id
+    :return: what :func:`evaluate` steps; an environment that is ready is returned as it is
+    """
+    venv: VecEnv | gym.Env
+    if not isinstance(env, str):
+        venv = env
+    elif has_batched_form(env):
+        venv = make_batched(env, min(n_episodes, BATCHED_COPIES))
+    else:
+        venv = make_vec_env(env, n_envs=min(n_episodes, ORDINARY_COPIES))
+    wrapped: VecEnv = model._wrap_env(venv, verbose=0)
+    trained = model.get_vec_normalize_env()
+    if trained is not None and not is_vecenv_wrapped(wrapped, VecNormalize):
+        wrapped = VecNormalize(
+            wrapped, training=False, norm_obs=trained.norm_obs, norm_reward=False, clip_obs=trained.clip_obs,
+            epsilon=trained.epsilon, norm_obs_keys=trained.norm_obs_keys,
+        )  # fmt: skip
+        # shared, not copied: a later evaluation on the same environment sees the statistics of that moment
+        if trained.norm_obs:
+            wrapped.obs_rms = trained.obs_rms
+    return wrapped
+
+
+def _play(model: BaseAlgorithm, env: VecEnv, seeds: np.ndarray, deterministic: bool, rng: np.random.Generator) -> Evaluation:
+    """Play the seeds in rounds of one episode for each copy, which bounds the memory and gives each episode its own seed."""
+    outcomes, lengths, infos = [], [], []
+    reset_noise = _noise_resetter(model, env.num_envs)
+    for first in range(0, len(seeds), env.num_envs):
+        round_seeds = seeds[first : first + env.num_envs]
+        ending: dict[int, dict[str, Any]] = {}
+        steps = 0
+
+        def on_step(step: dict[str, Any], ending: dict[int, dict[str, Any]] = ending) -> bool:
+            nonlocal steps
+            steps += 1
+            for copy, info in zip(step["env_indices"][step["dones"]], step["finished_infos"], strict=True):
+                ending[int(copy)] = info
+            if model.sde_sample_freq > 0 and steps % model.sde_sample_freq == 0:
+                reset_noise()
+            return True
+
+        reset_noise()
+        sample, to_env = _sampler(model, rng, deterministic)
+        episodes = collect_episodes(
+            env, sample, to_env, round_seeds, on_step, getattr(model, "max_episode_steps", 10_000), same_start=True
+        )
+        assert episodes is not None
+        outcomes.append(episodes.outcome)
+        lengths.append(np.bincount(episodes.sequence, minlength=len(round_seeds)))
+        infos += [ending[copy] for copy in range(len(round_seeds))]
+    reported = all("is_success" in info for info in infos)
+    return Evaluation(
+        outcomes=np.concatenate(outcomes),
+        lengths=np.concatenate(lengths),
+        successes=np.array([bool(info["is_success"]) for info in infos]) if reported else None,
+    )
+
+
+def _sampler(
+    model: BaseAlgorithm, rng: np.random.Generator, deterministic: bool
+) -> tuple[Sampler, Callable[[np.ndarray], np.ndarray]]:
+    """The function that chooses actions, and the one that makes them ready for the environment."""
+    policy = model.policy
+    if isinstance(policy, SequencePolicy):
+        return policy.make_sampler(rng, deterministic), policy.to_env
+    space = model.action_space
+    fast = NumpyActor.of(policy, rng, deterministic) if isinstance(policy, ActorCriticPolicy) else None
+    if fast is not None:
+        actor = fast
+
+        def clip(actions: np.ndarray) -> np.ndarray:
+            if isinstance(space, spaces.Box):
+                return np.clip(actions.reshape((-1, *space.shape)), space.low, space.high)
+            return actions
+
+        # only Box spaces of one dtype and Discrete get here: NumpyActor knows no squashed head
+        return lambda observations, copies: actor(observations), clip  # type: ignore[arg-type]
+
+    def sample(observations: Arrays, copies: np.ndarray) -> np.ndarray:
+        return model.predict(observations, deterministic=deterministic)[0]
+
+    return sample, lambda actions: actions
+
+
+def _noise_resetter(model: BaseAlgorithm, num_envs: int) -> Callable[[], None]:
+    """Draws new exploration matrices for a policy with gSDE; does nothing for any other."""
+    if getattr(model, "use_sde", False):
+        return lambda: model.policy.reset_noise(num_envs)  # type: ignore[operator]
+    return lambda: None
+
+
+@contextmanager
+def _generators_untouched(seed: int) -> Iterator[None]:
+    """Give PyTorch's, NumPy's and Python's global generators back as they were; PyTorch's is seeded in between."""
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    with th.random.fork_rng():
+        th.manual_seed(seed)
+        try:
+            yield
+        finally:
+            np.random.set_state(numpy_state)  # noqa: NPY002
+            random.setstate(python_state)
+
+
+@contextmanager
+def _policy_untouched(model: BaseAlgorithm) -> Iterator[None]:
+    """Evaluate in evaluation mode; give back the mode and gSDE's exploration matrices."""
+    policy, training = model.policy, model.policy.training
+    distribution = getattr(policy, "action_dist", None)
+    noise = vars(distribution).copy() if isinstance(distribution, StateDependentNoiseDistribution) else None
+    policy.set_training_mode(False)
+    try:
+        yield
+    finally:
+        policy.set_training_mode(training)
+        if noise is not None:
+            vars(distribution).update(noise)
+
+
+@contextmanager
+def _statistics_frozen(env: VecEnv) -> Iterator[None]:
+    """Keep ``VecNormalize`` from learning from the evaluation's episodes."""
+    normalizer = unwrap_vec_normalize(env)
+    if normalizer is None:
+        yield
+        return
+    training, normalizer.training = normalizer.training, False
+    try:
+        yield
+    finally:
+        normalizer.training = training
