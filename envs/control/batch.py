@@ -39,6 +39,7 @@ class TaskBatch(BatchedVecEnv):
         self.horizon = horizon
         self.dense = dense
         self._steps = np.zeros(num_envs, dtype=np.int64)
+        self._last_step = np.array(horizon)
 
     @abstractmethod
     def _start(self, indices: np.ndarray, seeds: Sequence[int | None]) -> np.ndarray:
@@ -104,7 +105,7 @@ class TaskBatch(BatchedVecEnv):
         where = slice(None) if n == self.num_envs else indices
         observations, terminated, dense_rewards = self._advance(indices, where, actions)
         self._steps[where] += 1
-        dones = self._steps[where] >= self.horizon
+        dones = self._steps[where] >= self._last_step
         dones |= terminated
         rewards = np.zeros(n, dtype=np.float32) if dense_rewards is None else dense_rewards.astype(np.float32)
         infos = [_UNFINISHED] * n

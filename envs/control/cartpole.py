@@ -41,7 +41,14 @@ MAX_ANGLE = float(np.deg2rad(0.5))
 """Tolerance of the success test, rad."""
 
 _GYM = CartPoleEnv()
-_STEP_S = _GYM.tau
+# Constants as arrays: NumPy would otherwise make one of each Python number at every operation, which costs half as much again.
+_STEP_S = np.array(_GYM.tau)
+_GRAVITY = np.array(_GYM.gravity)
+_LENGTH = np.array(_GYM.length)
+_POLE_MASS = np.array(_GYM.masspole)
+_TOTAL_MASS = np.array(_GYM.total_mass)
+_POLE_MASS_LENGTH = np.array(_GYM.polemass_length)
+_FOUR_THIRDS = np.array(4.0 / 3.0)
 _FORCES = np.array([-_GYM.force_mag, _GYM.force_mag])
 _LIMITS = np.array([[_GYM.x_threshold], [_GYM.theta_threshold_radians]])
 
@@ -107,7 +114,7 @@ class CartPoleBatch(NumpyBatch):
         return generator.uniform(low=-0.05, high=0.05, size=(4,))
 
     def _observe(self, state: np.ndarray) -> np.ndarray:
-        return np.array(state.T, dtype=np.float32, order="C")
+        return state.T.astype(np.float32, order="C")
 
     def _advance(
         self, indices: np.ndarray, where: np.ndarray | slice, actions: np.ndarray
@@ -116,15 +123,15 @@ class CartPoleBatch(NumpyBatch):
         theta, theta_dot = state[2], state[3]
         cos, sin = np.cos(theta), np.sin(theta)
         # Gymnasium's own expressions, in its own order of operations: that is what makes the two agree to the last bit.
-        temp = (_FORCES[actions] + _GYM.polemass_length * np.square(theta_dot) * sin) / _GYM.total_mass
+        temp = (_FORCES[actions] + _POLE_MASS_LENGTH * np.square(theta_dot) * sin) / _TOTAL_MASS
+        lever = _LENGTH * (_FOUR_THIRDS - _POLE_MASS * np.square(cos) / _TOTAL_MASS)
         acceleration = np.empty((2, len(indices)))
-        acceleration[1] = (_GYM.gravity * sin - cos * temp) / (
-            _GYM.length * (4.0 / 3.0 - _GYM.masspole * np.square(cos) / _GYM.total_mass)
-        )
-        acceleration[0] = temp - _GYM.polemass_length * acceleration[1] * cos / _GYM.total_mass
+        theta_acceleration = np.divide(_GRAVITY * sin - cos * temp, lever, out=acceleration[1])
+        np.subtract(temp, _POLE_MASS_LENGTH * theta_acceleration * cos / _TOTAL_MASS, out=acceleration[0])
         state[0::2] += _STEP_S * state[1::2]
         state[1::2] += _STEP_S * acceleration
-        self._state[:, where] = state
+        if where is indices:  # then state is a copy, not a view
+            self._state[:, where] = state
         observations = self._observe(state)
         beyond = np.abs(state[0::2]) > _LIMITS
         rewards = dense_reward(observations, actions, observations, None) if self.dense else None

@@ -40,11 +40,17 @@ from sppo_rl.envs.control.outcome import Ending, make_task
 
 _GYM = Continuous_MountainCarEnv()
 _GRAVITY = 0.0025
+# Constants as arrays: NumPy would otherwise make one of each Python number at every operation.
+_GRAVITY_TERM = np.array(_GRAVITY)
+_ONE = np.array(1.0, dtype=np.float32)
+_ZERO = np.array(0.0, dtype=np.float32)
+_THREE = np.array(3.0, dtype=np.float32)
 _POWER = np.array(_GYM.power, dtype=np.float32)
 _MAX_SPEED = np.array(_GYM.max_speed, dtype=np.float32)
 _LEFT_END = np.array(_GYM.min_position, dtype=np.float32)
 _RIGHT_END = np.array(_GYM.max_position, dtype=np.float32)
 _FLAG = np.array(_GYM.goal_position, dtype=np.float32)
+_GOAL_VELOCITY = np.array(_GYM.goal_velocity, dtype=np.float32)
 
 
 def _height_energy(position: Any) -> Any:
@@ -109,7 +115,7 @@ class MountainCarBatch(NumpyBatch):
         return np.array([position, 0.0, 3.0 * position])
 
     def _observe(self, state: np.ndarray) -> np.ndarray:
-        return np.array(state[:2].T, dtype=np.float32, order="C")
+        return state[:2].T.astype(np.float32, order="C")
 
     def _advance(
         self, indices: np.ndarray, where: np.ndarray | slice, actions: np.ndarray
@@ -118,18 +124,19 @@ class MountainCarBatch(NumpyBatch):
         before = self._observe(state) if self.dense else None
         # Gymnasium starts in float64 and goes on in float32: its state is rounded after each step. The rows here are float64
         # that hold those values; rounding the float64 sum of two float32 numbers gives their float32 sum.
-        force = np.minimum(np.maximum(actions[:, 0].astype(np.float32, copy=False), -1.0), 1.0)
+        force = np.minimum(np.maximum(actions[:, 0].astype(np.float32, copy=False), -_ONE), _ONE)
         velocity = state[1].astype(np.float32)
-        velocity += force * _POWER - (_GRAVITY * np.cos(state[2])).astype(np.float32)
+        velocity += force * _POWER - (_GRAVITY_TERM * np.cos(state[2])).astype(np.float32)
         velocity = np.minimum(np.maximum(velocity, -_MAX_SPEED), _MAX_SPEED)
         position = (state[0] + velocity).astype(np.float32)
         position = np.minimum(np.maximum(position, _LEFT_END), _RIGHT_END)
-        np.maximum(velocity, 0.0, out=velocity, where=position == _LEFT_END)
-        state[0], state[1], state[2] = position, velocity, 3.0 * position
-        self._state[:, where] = state
+        np.maximum(velocity, _ZERO, out=velocity, where=position == _LEFT_END)
+        state[0], state[1], state[2] = position, velocity, _THREE * position
+        if where is indices:  # then state is a copy, not a view
+            self._state[:, where] = state
         observations = np.empty((len(indices), 2), dtype=np.float32)
         observations[:, 0], observations[:, 1] = position, velocity
-        terminated = (position >= _FLAG) & (velocity >= _GYM.goal_velocity)
+        terminated = (position >= _FLAG) & (velocity >= _GOAL_VELOCITY)
         rewards = None if before is None else dense_reward(before, actions, observations, terminated)
         return observations, terminated, rewards
 
