@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from abc import abstractmethod
 from typing import Any, ClassVar, Literal, TypeVar
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -78,6 +80,8 @@ class SequenceAlgorithm(BaseAlgorithm):
     """
 
     policy: SequencePolicy
+    gamma: float = 1.0
+    """An outcome is never discounted; only PPO lets its user choose."""
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
@@ -151,6 +155,8 @@ class SequenceAlgorithm(BaseAlgorithm):
         self._episodes_without_success = 0
         self._any_success = False
         self._cut_announced = False
+        self.interrupted = False
+        """Whether a callback stopped the last collection, so that its episodes were not trained on."""
         if _init_setup_model:
             self._setup_model()
 
@@ -163,7 +169,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         self._setup_lr_schedule()
         critic_rate = self.learning_rate if self.critic_learning_rate is None else self.critic_learning_rate
         self.critic_lr_schedule = as_schedule("critic_learning_rate", critic_rate)
-        self.clip_range_schedule = as_schedule("clip_range", self.clip_range)
+        self.clip_range = as_schedule("clip_range", self.clip_range)
         self.set_random_seed(self.seed)
         self._rng = np.random.default_rng(self.seed)
         policy_class = as_sequence_policy(self.policy_class)
@@ -231,6 +237,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         while self.num_timesteps < total_timesteps:
             started = time.perf_counter()
             batch = self._collect(callback)
+            self.interrupted = batch is None
             if batch is None:
                 break
             collected = time.perf_counter()
@@ -241,7 +248,7 @@ class SequenceAlgorithm(BaseAlgorithm):
             self.logger.record("time/update_seconds", time.perf_counter() - collected)
             self._look_for_success(batch.outcome)
             if log_interval is not None and iteration % log_interval == 0:
-                self._dump_logs(iteration)
+                self.dump_logs(iteration)
         callback.on_training_end()
         return self
 
@@ -251,8 +258,14 @@ class SequenceAlgorithm(BaseAlgorithm):
             return together
         return super()._init_callback([together, ProgressBar()])
 
-    def _dump_logs(self, iteration: int) -> None:
-        assert self.ep_info_buffer is not None and self.ep_success_buffer is not None
+    def dump_logs(self, iteration: int = 0) -> None:
+        """
+        Write the log.
+
+        :param iteration: updates since ``learn()`` was called
+        """
+        assert self.ep_info_buffer is not None
+        assert self.ep_success_buffer is not None
         elapsed = max((time.time_ns() - self.start_time) / 1e9, sys.float_info.epsilon)
         self.logger.record("time/iterations", iteration, exclude="tensorboard")
         if self.ep_info_buffer:
@@ -272,9 +285,9 @@ class SequenceAlgorithm(BaseAlgorithm):
         """Play the episodes of one update; ``None`` if a callback stopped it."""
         assert self.env is not None
         self.policy.set_training_mode(False)
+        callback.on_rollout_start()
         if self.use_sde:
             self.policy.reset_noise(self.env.num_envs)
-        callback.on_rollout_start()
         contexts = self._rng.integers(2**31 - 1, size=self.n_episodes // self.group_size)
         seeds = np.repeat(contexts, self.group_size)
         grouped = self.group_size > 1 or self.estimator.greedy_rollout
@@ -394,7 +407,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         self.policy.set_training_mode(True)
         self._update_learning_rate(self.policy.optimizer)
         self._update_critic_learning_rate()
-        clip_range = self.clip_range_schedule(self._current_progress_remaining)
+        clip_range = self.clip_range(self._current_progress_remaining)
         advantages, targets = self.estimator(batch)
         scale = self.policy.value_scale
         if self.estimator.critic == "context" and not scale.is_probability:
@@ -484,9 +497,10 @@ class SequenceAlgorithm(BaseAlgorithm):
         )
 
     def _advice(self) -> str:
-        import gymnasium as gym
-
-        spec = self.env.get_attr("spec")[0] if self.env is not None else None
+        try:
+            spec = self.env.get_attr("spec")[0] if self.env is not None else None
+        except AttributeError:  # a VecEnv whose copies have no spec
+            spec = None
         env_id = getattr(spec, "id", None)
         dense = env_id.replace("-v", "Dense-v") if env_id else None
         if env_id is not None and env_id.startswith("sppo_rl/") and dense in gym.registry:
@@ -494,14 +508,12 @@ class SequenceAlgorithm(BaseAlgorithm):
         return "Start from a policy that succeeds now and then (behaviour cloning), or shape the reward at first."
 
     def _warn(self, message: str) -> None:
-        import warnings
-
         warnings.warn(f"{type(self).__name__}: {message}", UserWarning, stacklevel=3)
 
     # ---------------------------------------------------------------- save and load
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "estimator", "critic_lr_schedule", "clip_range_schedule"]
+        return [*super()._excluded_save_params(), "estimator", "critic_lr_schedule"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer", "policy.critic_optimizer"], []

@@ -183,10 +183,11 @@ class _OrdinaryRound(_Round):
     env: VecEnv
 
     def reset(self) -> None:
-        base = self.env.unwrapped
-        copies = np.flatnonzero(self.remaining)
-        for copy in copies:
-            base._seeds[copy] = int(self.seeds[self.next_seed[copy]])
+        # SB3's VecEnv hands these to its copies at the next reset; a subclass that skips its constructor has none to hand out
+        pending = getattr(self.env.unwrapped, "_seeds", [])
+        if len(pending) == self.env.num_envs:
+            for copy in np.flatnonzero(self.remaining):
+                pending[copy] = int(self.seeds[self.next_seed[copy]])
         observations: Any = self.env.reset()
         self.observations = (
             {key: value.copy() for key, value in observations.items()} if isinstance(observations, dict) else observations
@@ -203,6 +204,8 @@ class _OrdinaryRound(_Round):
             # a copy beyond its quota repeats its last action; nobody reads what comes of it
             self.actions[index] = to_env(actions).reshape((-1, *self.actions.shape[1:]))
         observations, rewards, dones, infos = self.env.step(self.actions)
+        if not infos:  # some VecEnvs give none while no episode has ended
+            infos = [{}] * self.env.num_envs
         if self.normalize is not None and self.normalize.norm_reward:
             # the outcome is never normalised
             rewards = self.normalize.get_original_reward()

@@ -27,6 +27,31 @@ def _array(tensor: th.Tensor) -> np.ndarray:
     return array
 
 
+def sample_head(
+    outputs: np.ndarray, std: np.ndarray | None, rng: np.random.Generator, deterministic: bool = False
+) -> np.ndarray:
+    """
+    Choose actions from a network's outputs.
+
+    :param outputs: (n, act) float32, logits or means; means are overwritten
+    :param std: (act,) of a Gaussian; ``None`` for a categorical distribution
+    :param rng: source of randomness
+    :param deterministic: take the mode instead of sampling
+    :return: (n,) int64 for a categorical distribution, (n, act) float32 for a Gaussian
+    """
+    if std is not None:
+        if not deterministic:
+            outputs += std * rng.standard_normal(outputs.shape, dtype=np.float32)
+        return outputs
+    if deterministic:
+        return outputs.argmax(axis=1)
+    # invert the cumulative distribution; the last category takes what rounding leaves over
+    cumulative = np.exp(outputs - outputs.max(axis=1, keepdims=True)).cumsum(axis=1)
+    threshold = rng.random(len(outputs), dtype=np.float32) * cumulative[:, -1]
+    chosen: np.ndarray = (cumulative[:, :-1] <= threshold[:, None]).sum(axis=1)
+    return chosen
+
+
 class NumpyActor:
     """
     A snapshot of an actor: flat float observations, linear layers with tanh or ReLU, a categorical or Gaussian head.
@@ -100,15 +125,4 @@ class NumpyActor:
         :param observations: (n, *obs) float32
         :return: (n,) int64 for a categorical head, (n, act) float32 for a Gaussian one
         """
-        outputs = self.outputs(observations)
-        if self._std is not None:
-            if not self._deterministic:
-                outputs += self._std * self._rng.standard_normal(outputs.shape, dtype=np.float32)
-            return outputs
-        if self._deterministic:
-            return outputs.argmax(axis=1)
-        # invert the cumulative distribution; `below` cannot pass the last category because uniform numbers are < 1
-        cumulative = np.exp(outputs - outputs.max(axis=1, keepdims=True)).cumsum(axis=1)
-        threshold = self._rng.random(len(outputs), dtype=np.float32) * cumulative[:, -1]
-        below: np.ndarray = (cumulative[:, :-1] <= threshold[:, None]).sum(axis=1)
-        return below
+        return sample_head(self.outputs(observations), self._std, self._rng, self._deterministic)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +37,7 @@ from torch import nn
 
 from sppo_rl.collection import Sampler
 from sppo_rl.episodes import Arrays, Tensors
-from sppo_rl.numpy_actor import NumpyActor
+from sppo_rl.numpy_actor import NumpyActor, sample_head
 
 
 class DecisionEvaluation(NamedTuple):
@@ -231,24 +231,34 @@ class SequenceActorCritic(SequencePolicy):
 
     def make_sampler(self, rng: np.random.Generator, deterministic: bool = False) -> Sampler:
         """See :class:`SequencePolicy`."""
-        fast = NumpyActor.of(self, rng, deterministic)  # type: ignore[arg-type]
-        if fast is not None:
-            return lambda observations, copies: fast(observations)  # type: ignore[arg-type]
+        twin = NumpyActor.of(self, rng, deterministic)  # type: ignore[arg-type]
+        if twin is not None:
+            return lambda observations, copies: twin(observations)  # type: ignore[arg-type]
+        if type(self.action_dist) in (CategoricalDistribution, DiagGaussianDistribution):
+            # the same random numbers as the twin draws, whatever network comes before the head
+            std = np.exp(self.log_std.detach().cpu().numpy()) if hasattr(self, "log_std") else None
+
+            def sample(observations: Arrays, copies: np.ndarray) -> np.ndarray:
+                with th.no_grad():
+                    tensors, _ = self.obs_to_tensor(observations)
+                    outputs = self.action_net(self._actor_latent(tensors)).cpu().numpy()
+                return sample_head(outputs, std, rng, deterministic)
+
+            return sample
+        return partial(self._sample_by_torch, deterministic=deterministic)
+
+    def _sample_by_torch(self, observations: Arrays, copies: np.ndarray, deterministic: bool) -> np.ndarray:
         noise = self.action_dist if isinstance(self.action_dist, StateDependentNoiseDistribution) else None
-
-        def sample(observations: Arrays, copies: np.ndarray) -> np.ndarray:
-            with th.no_grad():
-                if noise is not None and not deterministic:
-                    # gSDE draws one exploration matrix for each copy, and each copy must keep its own
-                    everyone = noise.exploration_matrices
-                    noise.exploration_matrices, noise.exploration_mat = everyone[copies], everyone[copies[0]]
-                tensors, _ = self.obs_to_tensor(observations)
-                actions: np.ndarray = self._predict(tensors, deterministic=deterministic).cpu().numpy()
-                if noise is not None and not deterministic:
-                    noise.exploration_matrices = everyone
-            return actions
-
-        return sample
+        with th.no_grad():
+            if noise is not None and not deterministic:
+                # gSDE draws one exploration matrix for each copy, and each copy must keep its own
+                everyone = noise.exploration_matrices
+                noise.exploration_matrices, noise.exploration_mat = everyone[copies], everyone[copies[0]]
+            tensors, _ = self.obs_to_tensor(observations)
+            actions: np.ndarray = self._predict(tensors, deterministic=deterministic).cpu().numpy()
+            if noise is not None and not deterministic:
+                noise.exploration_matrices = everyone
+        return actions
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """See :class:`SequencePolicy`: a squashed action is scaled, any other is clipped to the space."""
@@ -261,13 +271,16 @@ class SequenceActorCritic(SequencePolicy):
 
     def evaluate_decisions(self, observations: Tensors, actions: th.Tensor) -> DecisionEvaluation:
         """See :class:`SequencePolicy`; K = 1."""
-        features = BasePolicy.extract_features(self, observations, self.pi_features_extractor)
-        latent = self.mlp_extractor.forward_actor(features)
-        log_prob, entropy = self._log_prob_and_entropy(latent, actions)
+        log_prob, entropy = self._log_prob_and_entropy(self._actor_latent(observations), actions)
         entropy = -log_prob if entropy is None else entropy
         return DecisionEvaluation(
             log_prob.unsqueeze(1), entropy.unsqueeze(1), th.ones_like(log_prob, dtype=th.bool).unsqueeze(1)
         )
+
+    def _actor_latent(self, observations: Tensors) -> th.Tensor:
+        features = BasePolicy.extract_features(self, observations, self.pi_features_extractor)
+        latent: th.Tensor = self.mlp_extractor.forward_actor(features)
+        return latent
 
     def _log_prob_and_entropy(self, latent: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
         """(n,) and (n,); the two common heads without torch.distributions, whose objects and checks cost as much as the network."""
@@ -280,8 +293,8 @@ class SequenceActorCritic(SequencePolicy):
             z = (actions.view(len(latent), -1) - self.action_net(latent)) * th.exp(-log_std)
             constant = log_std.sum() + 0.5 * np.log(2.0 * np.pi) * log_std.numel()
             return -0.5 * (z * z).sum(dim=1) - constant, (constant + 0.5 * log_std.numel()).expand(len(latent))
-        if isinstance(self.action_space, spaces.Discrete):
-            actions = actions.long().flatten()
+        if isinstance(self.action_space, spaces.MultiBinary):
+            actions = actions.float()
         distribution = self._get_action_dist_from_latent(latent)
         return distribution.log_prob(actions), distribution.entropy()
 
@@ -313,8 +326,7 @@ class SequenceActorCritic(SequencePolicy):
         :param actions: (n, *act)
         :return: values (n, 1) in outcome units, log-probabilities (n,), entropies (n,) or ``None``
         """
-        features = BasePolicy.extract_features(self, obs, self.pi_features_extractor)
-        log_prob, entropy = self._log_prob_and_entropy(self.mlp_extractor.forward_actor(features), actions)
+        log_prob, entropy = self._log_prob_and_entropy(self._actor_latent(obs), actions)
         return self.predict_values(obs), log_prob, entropy
 
     def forward(self, obs: Tensors, deterministic: bool = False) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
@@ -354,7 +366,7 @@ class MultiInputPolicy(SequenceActorCritic, MultiInputActorCriticPolicy):
     """Actor and critic on dictionary observations; keyword arguments as SB3's ``MultiInputPolicy``."""
 
 
-@lru_cache(maxsize=None)
+@cache
 def as_sequence_policy(policy_class: type[BasePolicy]) -> type[SequencePolicy]:
     """
     Accept what users of SB3 pass: a :class:`SequencePolicy`, or any actor-critic policy of SB3's kind, which gets the mixin.
