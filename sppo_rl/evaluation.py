@@ -224,7 +224,7 @@ def _sampler(
             return actions
 
         # only Box spaces of one dtype and Discrete get here: NumpyActor knows no squashed head
-        return lambda observations, copies: actor(observations), clip  # type: ignore[arg-type]
+        return lambda observations, copies: actor(observations), clip
 
     def sample(observations: Arrays, copies: np.ndarray) -> np.ndarray:
         return model.predict(observations, deterministic=deterministic)[0]
