@@ -6,7 +6,7 @@ import sys
 import time
 import warnings
 from abc import abstractmethod
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar, cast
 
 import gymnasium as gym
 import numpy as np
@@ -14,7 +14,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.policies import BasePolicy
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
 
@@ -140,7 +140,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         self.n_episodes = n_episodes
         self.batch_size = batch_size
         self.n_epochs = n_epochs
-        self.clip_range = clip_range
+        self.clip_range: Any = clip_range
         self.clip_range_vf = clip_range_vf
         self.ent_coef = ent_coef
         self.max_grad_norm = max_grad_norm
@@ -169,6 +169,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         self._setup_lr_schedule()
         critic_rate = self.learning_rate if self.critic_learning_rate is None else self.critic_learning_rate
         self.critic_lr_schedule = as_schedule("critic_learning_rate", critic_rate)
+        # like SB3's PPO: after construction it is a schedule
         self.clip_range = as_schedule("clip_range", self.clip_range)
         self.set_random_seed(self.seed)
         self._rng = np.random.default_rng(self.seed)
@@ -287,7 +288,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         self.policy.set_training_mode(False)
         callback.on_rollout_start()
         if self.use_sde:
-            self.policy.reset_noise(self.env.num_envs)
+            cast(ActorCriticPolicy, self.policy).reset_noise(self.env.num_envs)
         contexts = self._rng.integers(2**31 - 1, size=self.n_episodes // self.group_size)
         seeds = np.repeat(contexts, self.group_size)
         grouped = self.group_size > 1 or self.estimator.greedy_rollout
@@ -312,7 +313,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         self, seeds: np.ndarray, callback: BaseCallback, same_start: bool, deterministic: bool = False
     ) -> EpisodeArrays | None:
         assert self.env is not None
-        steps = 0
+        env, steps = self.env, 0
 
         def on_step(step: dict[str, Any]) -> bool:
             nonlocal steps
@@ -324,13 +325,12 @@ class SequenceAlgorithm(BaseAlgorithm):
             if step["num_cut"]:
                 self._announce_cut()
             if self.use_sde and self.sde_sample_freq > 0 and steps % self.sde_sample_freq == 0:
-                assert self.env is not None
-                self.policy.reset_noise(self.env.num_envs)  # type: ignore[operator]
+                cast(ActorCriticPolicy, self.policy).reset_noise(env.num_envs)
             callback.update_locals({"self": self, **step})
             return callback.on_step()
 
         return collect_episodes(
-            self.env,
+            env,
             self.policy.make_sampler(self._rng, deterministic),
             self.policy.to_env,
             seeds,
@@ -456,7 +456,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         for name, value in {**actor.means(), **(critic.means() if critic else {})}.items():
             self.logger.record(f"train/{name}", value)
         if hasattr(self.policy, "log_std"):
-            self.logger.record("train/std", th.exp(self.policy.log_std).mean().item())
+            self.logger.record("train/std", th.exp(cast(th.Tensor, self.policy.log_std)).mean().item())
         self.logger.record("train/clip_range", clip_range)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
@@ -464,7 +464,9 @@ class SequenceAlgorithm(BaseAlgorithm):
 
     def _check_groups(self, batch: EpisodeBatch) -> None:
         """Say so, once, if the episodes of a group did not start from the same state."""
-        if self.group_size == 1:
+        normalize = self.get_vec_normalize_env()
+        if self.group_size == 1 or (normalize is not None and normalize.norm_obs):
+            # running statistics move between two resets, so equal states may be shown as different observations
             return
         first = th.arange(0, len(batch.outcome), self.group_size).repeat_interleave(self.group_size)
         contexts = batch.contexts.values() if isinstance(batch.contexts, dict) else [batch.contexts]

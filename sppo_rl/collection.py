@@ -186,8 +186,9 @@ class _OrdinaryRound(_Round):
         # SB3's VecEnv hands these to its copies at the next reset; a subclass that skips its constructor has none to hand out
         pending = getattr(self.env.unwrapped, "_seeds", [])
         if len(pending) == self.env.num_envs:
-            for copy in np.flatnonzero(self.remaining):
-                pending[copy] = int(self.seeds[self.next_seed[copy]])
+            # idle copies as well: they are stepped along, and wrappers such as VecNormalize learn from what they show
+            for copy in range(self.env.num_envs):
+                pending[copy] = int(self.seeds[self.next_seed[copy] % len(self.seeds)])
         observations: Any = self.env.reset()
         self.observations = (
             {key: value.copy() for key, value in observations.items()} if isinstance(observations, dict) else observations
