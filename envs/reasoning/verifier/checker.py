@@ -15,7 +15,7 @@ from .tree import Items, Node, Symbol
 
 MODES = ("strict", "lenient")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|mathit|emph|operatorname)\s*\{([^{}]{0,200})\}")
-_INTEGER = re.compile(r"[+-]?\d{1,300}(?:\.0{0,20})?")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,300}(?:\.0{0,20})?")
 
 
 @dataclass(frozen=True)

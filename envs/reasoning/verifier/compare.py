@@ -275,7 +275,9 @@ def expand_signs(node: Node) -> Node:
 
 
 def _has_sign(node: Node) -> bool:
-    return isinstance(node, Apply) and (node.op in ("plusminus", "minusplus") or any(_has_sign(argument) for argument in node.args))
+    return isinstance(node, Apply) and (
+        node.op in ("plusminus", "minusplus") or any(_has_sign(argument) for argument in node.args)
+    )
 
 
 def _with_sign(node: Node, upper: bool) -> Node:
@@ -316,7 +318,9 @@ def _is_name(node: Node) -> bool:
         if node.op == "inv" or (node.op == "mul" and any(isinstance(factor, Number) for factor in node.args)):
             return False
         return bool(symbols(node)) and all(
-            _is_name(argument) or (isinstance(argument, Constant) and node.op == "mul") or (node.op != "add" and bool(symbols(argument)))
+            _is_name(argument)
+            or (isinstance(argument, Constant) and node.op == "mul")
+            or (node.op != "add" and bool(symbols(argument)))
             for argument in node.args
         )
     return False
@@ -328,8 +332,14 @@ def _assignment(node: Relation) -> tuple[Node, Node] | None:
         return None
     left, right = node.members
     for name, value in ((left, right), (right, left)):
-        simple = isinstance(name, Symbol) or (isinstance(name, Apply) and name.op.startswith("call:")) or (isinstance(name, Items) and _is_name(name))
-        if simple and not (symbols_of(name) & symbols_of(value) - {"x"} if isinstance(name, Apply) else symbols_of(name) & symbols_of(value)):
+        simple = (
+            isinstance(name, Symbol)
+            or (isinstance(name, Apply) and name.op.startswith("call:"))
+            or (isinstance(name, Items) and _is_name(name))
+        )
+        if simple and not (
+            symbols_of(name) & symbols_of(value) - {"x"} if isinstance(name, Apply) else symbols_of(name) & symbols_of(value)
+        ):
             return name, value
     return None
 
@@ -338,7 +348,9 @@ def _stripped(items: Sequence[Node]) -> list[Node]:
     """``x = 1, x = -2`` (or ``x_1 = 1, x_2 = -2``): the values, if all names are the same variable."""
     assigned = [_assignment(item) if isinstance(item, Relation) else None for item in items]
     names = {str(pair[0].name).split("_")[0] for pair in assigned if pair is not None and isinstance(pair[0], Symbol)}
-    if len(names) == 1 and all(pair is not None or not isinstance(item, Relation) for pair, item in zip(assigned, items, strict=True)):
+    if len(names) == 1 and all(
+        pair is not None or not isinstance(item, Relation) for pair, item in zip(assigned, items, strict=True)
+    ):
         return [item if pair is None else pair[1] for pair, item in zip(assigned, items, strict=True)]
     return list(items)
 

@@ -384,11 +384,11 @@ class Evaluator:
         tiny = _context.mpf(10) ** -60
         if abs(a) > tiny or abs(b) > tiny:
             return _close(a, b, _AGREE)
-        # Both vanish, or nearly: with twice the digits, a true zero shrinks and a small number stays.
-        _context.dps = 2 * DIGITS
-        a, b = _mp(self.value(left, {})), _mp(self.value(right, {}))
-        smaller = _context.mpf(10) ** -(DIGITS + 40)
-        return bool(abs(a) < smaller and abs(b) < smaller)
+        # Both vanish, or nearly: with twice the digits a true zero shrinks and a small number stays.
+        difference = abs(a - b)
+        with self.precision(2 * DIGITS):
+            finer = abs(_mp(self.value(left, {})) - _mp(self.value(right, {})))
+            return bool(finer == 0 or finer < difference * _context.mpf(10) ** -60)
 
 
 def symbols(node: Node) -> frozenset[str]:
@@ -458,7 +458,12 @@ def _integer_root(number: int, index: int) -> int | None:
 
 def _exact_logarithm(base: Value, argument: Value) -> Fraction | None:
     """``log_2 8`` = 3 exactly."""
-    if isinstance(base, Fraction) and isinstance(argument, Fraction) and base.denominator == argument.denominator == 1 and base > 1:
+    if (
+        isinstance(base, Fraction)
+        and isinstance(argument, Fraction)
+        and base.denominator == argument.denominator == 1
+        and base > 1
+    ):
         power, count = 1, 0
         while power < argument and count < 300:
             power *= base.numerator

@@ -21,10 +21,10 @@ def outside_thinking(response: str, unfinished_counts: bool = False) -> str:
     Keep what a response says outside ``<think>…</think>``.
 
     A ``</think>`` whose opening tag is missing (chat templates put it into the prompt) ends reasoning that began with the
-    response; a ``<think>`` that is never closed hides everything after it.
+    response; a response that ends inside a ``<think>`` was never finished and says nothing.
 
     :param response: the model's text
-    :param unfinished_counts: keep the text after a ``<think>`` that is never closed (lenient mode)
+    :param unfinished_counts: take a response that ends inside a ``<think>`` at its word (lenient mode)
     :return: the text that may hold an answer
     """
     kept: list[str] = []
@@ -41,8 +41,9 @@ def outside_thinking(response: str, unfinished_counts: bool = False) -> str:
                 kept.append(response[position : tag.start()])
                 position = tag.end()
             depth += 1
-    if depth == 0 or unfinished_counts:
-        kept.append(response[position:])
+    if depth and not unfinished_counts:
+        return ""
+    kept.append(response[position:])
     return "".join(kept)
 
 

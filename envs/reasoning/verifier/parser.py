@@ -23,9 +23,22 @@ _GREEK = frozenset(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega Gamma Delta Theta "
     "Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar ell".split()
 )
-_RELATIONS = {"=": "=", "<": "<", ">": ">", "le": "<=", "ge": ">=", "approx": "~", "in": "in", "ne": "!=", "equiv": "=", "sim": "~"}
+_RELATIONS = {
+    "=": "=",
+    "<": "<",
+    ">": ">",
+    "le": "<=",
+    "ge": ">=",
+    "approx": "~",
+    "in": "in",
+    "ne": "!=",
+    "equiv": "=",
+    "sim": "~",
+}
 _CLOSING = {"(": (")", "]"), "[": ("]", ")"), r"\{": (r"\}",), "{": ("}",)}
-_ACCENTS = frozenset("overline bar vec hat tilde widehat overrightarrow overleftrightarrow dot ddot angle triangle measuredangle".split())
+_ACCENTS = frozenset(
+    "overline bar vec hat tilde widehat overrightarrow overleftrightarrow dot ddot angle triangle measuredangle".split()
+)
 _STOPS = frozenset({",", ";", ")", "]", "}", r"\}", "|", ":", "&", r"\\"})
 _SIGNS = {"+": "+", "-": "-", "pm": "plusminus", "mp": "minusplus"}
 _APPLIED = frozenset("fghFG")
@@ -292,7 +305,11 @@ class _Parser:
         whole = factors[-1] if isinstance(factors[-1], Number) and factors[-1].value.denominator == 1 else None
         if token.kind == "num":
             if (
-                previous.kind == "num" and whole is not None and token.spaced and self.is_op("/", 1) and self.peek(2).kind == "num"
+                previous.kind == "num"
+                and whole is not None
+                and token.spaced
+                and self.is_op("/", 1)
+                and self.peek(2).kind == "num"
             ):  # 1 4/5
                 top, bottom = _number(self.next().value), _number(self.peek(1).value)
                 self.at += 2
@@ -316,7 +333,11 @@ class _Parser:
         if token.kind == "cmd":
             if token.value == "frac" and self.is_op("{", 1) and self.peek(2).kind == "text":
                 return False
-            return token.value not in _RELATIONS and token.value not in _SIGNS and token.value not in ("cup", "cap", "setminus", "end", "circ")
+            return (
+                token.value not in _RELATIONS
+                and token.value not in _SIGNS
+                and token.value not in ("cup", "cap", "setminus", "end", "circ")
+            )
         if token.kind == "op":
             return token.value in ("(", "[", "{", r"\{") or (token.value == "|" and self.bars == 0)
         return False
@@ -381,7 +402,13 @@ class _Parser:
         name = "".join(words.get(value, value) for value in inner)
         if isinstance(base, Symbol):
             return Symbol(f"{base.name}_{name}")
-        if isinstance(base, Number) and base.value.denominator == 1 and base.value >= 0 and name.isdigit() and 2 <= int(name[:4]) <= 36:
+        if (
+            isinstance(base, Number)
+            and base.value.denominator == 1
+            and base.value >= 0
+            and name.isdigit()
+            and 2 <= int(name[:4]) <= 36
+        ):
             digits = str(base.value.numerator)
             if any(int(digit) >= int(name) for digit in digits):
                 raise Unreadable("a digit too large for its base")
@@ -532,7 +559,8 @@ class _Parser:
         else:
             factors = [self.signed()]
             while (
-                self.peek().kind in ("num", "letter") or (self.peek().kind == "cmd" and self.peek().value in (_GREEK | {"pi", "sqrt", "frac"}))
+                self.peek().kind in ("num", "letter")
+                or (self.peek().kind == "cmd" and self.peek().value in (_GREEK | {"pi", "sqrt", "frac"}))
             ) and not isinstance(factors[0], Apply | Items) | (self.peek().kind == "cmd" and self.peek().value in _FUNCTIONS):
                 factors.append(self.power())
             if self.is_op("/") and self.peek(1).kind == "num" and isinstance(factors[-1], Constant | Symbol):

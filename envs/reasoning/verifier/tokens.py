@@ -64,7 +64,8 @@ _TOKEN = re.compile(
     r"|(?P<pair>\\[^a-zA-Z])"
     r"|(?P<letters>[a-zA-Z]+)"
     r"|(?P<stars>\*\*|<=|>=|!=|==)"
-    r"|(?P<op>[-+*/^_=<>(),;:.|!'%{}\[\]&~$\"])"
+    r"|(?P<op>[-+*/^_=<>(),;:.|!'%{}\[\]&~$\"])",
+    re.ASCII,
 )
 
 _INVISIBLE = frozenset(
@@ -111,7 +112,9 @@ def tidy(text: str) -> str:
     if emphasised:
         text = emphasised.group(2).strip()
     text = re.sub(r"(?<![a-zA-Z\\])np\.(?=[a-z])", "", text)
-    text = re.sub(r"(?:(?<!\\left)(?<!\\right)\.|\\\.|。)\s*$", "", text) if not re.search(r"\d\.\s*$", text) else text.rstrip()
+    text = (
+        re.sub(r"(?:(?<!\\left)(?<!\\right)\.|\\\.|。)\s*$", "", text) if not re.search(r"\d\.\s*$", text) else text.rstrip()
+    )
     text = _THOUSANDS_MARK.sub("", text)
     if _GROUPED_BY_SPACE.match(text):
         text = text.replace(" ", "")
@@ -246,8 +249,11 @@ def _scan_text_command(command: str, content: str, tokens: list[Token], spaced: 
         return
     if len(content) == 1 and content.isascii() and content.isalpha():
         # A single upright letter is a unit after a number (\mathrm{m}), and the letter itself elsewhere (\mathrm{e}).
-        after_value = bool(tokens) and (tokens[-1].kind == "num" or tokens[-1].value in ("}", ")"))
-        upright_unit = after_value and content not in "eixyzkn" and command != "mathbf"
+        before = [token.value for token in tokens[-2:]]
+        follows_value = bool(tokens) and (tokens[-1].kind in ("num", "text") or before[-1] in ("}", ")", "/"))
+        below_unit = len(tokens) > 2 and before == ["}", "{"] and tokens[-3].kind == "text"
+        after_value = follows_value or below_unit or (before == ["frac", "{"] and len(tokens) > 2)
+        upright_unit = after_value and content not in "eixyzkn" and command not in ("mathbf", "mathit", "boldsymbol", "bm")
         tokens.append(Token("text" if upright_unit else "letter", content, spaced))
         return
     before = len(tokens)
@@ -263,11 +269,20 @@ def _scan_letters(run: str, tokens: list[Token], spaced: bool, in_text: bool) ->
         tokens.append(Token("text", run.lower(), spaced))
     elif run in _NAMES:
         tokens.append(Token("cmd", _SAME_COMMAND.get(run, run), spaced))
-    elif in_text and len(run) == 1 and not (tokens and (tokens[-1].kind in ("num", "text") or tokens[-1].value in ("}", ")", "/"))):
+    elif (
+        in_text
+        and len(run) == 1
+        and not (tokens and (tokens[-1].kind in ("num", "text") or tokens[-1].value in ("}", ")", "/")))
+    ):
         tokens.append(Token("letter", run, spaced))
     elif in_text:
         tokens.append(Token("text", run, spaced))
-    elif len(run) >= 2 and run in BARE_UNITS and tokens and (tokens[-1].kind == "num" or tokens[-1].value in (")", "}", "/", "text")):
+    elif (
+        len(run) >= 2
+        and run in BARE_UNITS
+        and tokens
+        and (tokens[-1].kind == "num" or tokens[-1].value in (")", "}", "/", "text"))
+    ):
         tokens.append(Token("text", run, spaced))
     elif len(run) >= 4 and _VOWELS.search(run) and not any(name in run for name in ("sqrt", "sin", "cos", "tan", "log", "pi")):
         tokens.append(Token("text", run, spaced))

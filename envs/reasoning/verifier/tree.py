@@ -106,6 +106,4 @@ class Labelled:
     value: Node
 
 
-Node = (
-    Number | Constant | Symbol | Apply | BaseNumber | Quantity | Items | Matrix | SetOp | Relation | Word | Labelled
-)
+Node = Number | Constant | Symbol | Apply | BaseNumber | Quantity | Items | Matrix | SetOp | Relation | Word | Labelled

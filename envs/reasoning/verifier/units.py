@@ -103,7 +103,11 @@ def canonical_unit(words: list[tuple[str, int]]) -> Unit | None:
                 return None
             powers[list(powers)[-1]] *= _POWERS[lower]
         elif lower != "of":
-            name = _CANONICAL.get(word) or _CANONICAL.get(lower) or (lower[:-1] if lower.endswith("s") and len(lower) > 3 else lower)
+            name = (
+                _CANONICAL.get(word)
+                or _CANONICAL.get(lower)
+                or (lower[:-1] if lower.endswith("s") and len(lower) > 3 else lower)
+            )
             powers[name] += sign * power * pending
             pending, sign = 1, 1
     return tuple(sorted((name, power) for name, power in powers.items() if power))
