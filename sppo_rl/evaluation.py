@@ -175,6 +175,7 @@ def _play(model: BaseAlgorithm, env: VecEnv, seeds: np.ndarray, deterministic: b
     """Play the seeds in rounds of one episode for each copy, which bounds the memory and gives each episode its own seed."""
     outcomes, lengths, infos = [], [], []
     reset_noise = _noise_resetter(model, env.num_envs)
+    sample, to_env = _sampler(model, rng, deterministic)
     for first in range(0, len(seeds), env.num_envs):
         round_seeds = seeds[first : first + env.num_envs]
         ending: dict[int, dict[str, Any]] = {}
@@ -190,7 +191,6 @@ def _play(model: BaseAlgorithm, env: VecEnv, seeds: np.ndarray, deterministic: b
             return True
 
         reset_noise()
-        sample, to_env = _sampler(model, rng, deterministic)
         episodes = collect_episodes(
             env, sample, to_env, round_seeds, on_step, getattr(model, "max_episode_steps", 10_000), same_start=True
         )
