@@ -38,7 +38,12 @@ def has_batched_form(env_id: str) -> bool:
 
     :param env_id: a Gymnasium id
     """
-    return env_id in _BATCHED_FORMS
+    return _plain(env_id) in _BATCHED_FORMS
+
+
+def _plain(env_id: str) -> str:
+    """Drop the module that Gymnasium allows before an id, as in ``"sppo_rl:sppo_rl/Pendulum-v0"``."""
+    return env_id.rpartition(":")[2]
 
 
 def make_batched(env_id: str, num_envs: int, **kwargs: Any) -> BatchedVecEnv:
@@ -51,7 +56,7 @@ def make_batched(env_id: str, num_envs: int, **kwargs: Any) -> BatchedVecEnv:
     :return: an SB3 ``VecEnv``
     :raises ValueError: if the id has no batched form or ``num_envs`` is not positive
     """
-    if env_id not in _BATCHED_FORMS:
+    if not has_batched_form(env_id):
         known = ", ".join(sorted(_BATCHED_FORMS)) or "none"
         raise ValueError(
             f"{env_id!r} has no batched form. Ids that have one: {known}. "
@@ -59,7 +64,7 @@ def make_batched(env_id: str, num_envs: int, **kwargs: Any) -> BatchedVecEnv:
         )
     if num_envs < 1:
         raise ValueError(f"num_envs must be at least 1, got {num_envs}.")
-    entry_point, registered = _BATCHED_FORMS[env_id]
+    entry_point, registered = _BATCHED_FORMS[_plain(env_id)]
     module, name = entry_point.split(":")
     venv: BatchedVecEnv = getattr(importlib.import_module(module), name)(num_envs, **{**registered, **kwargs})
     return venv
@@ -76,6 +81,8 @@ class BatchedVecEnv(VecEnv):
     :param observation_space: of one copy
     :param action_space: of one copy
     """
+
+    render_mode: str | None = None
 
     def __init__(self, num_envs: int, observation_space: spaces.Space, action_space: spaces.Space):
         super().__init__(num_envs, observation_space, action_space)
@@ -161,8 +168,9 @@ class BatchedVecEnv(VecEnv):
 
         :param attr_name: name of the attribute
         :param indices: copies
+        :raises AttributeError: if there is no such attribute
         """
-        return [getattr(self, attr_name, None)] * len(list(self._get_indices(indices)))
+        return [getattr(self, attr_name)] * len(list(self._get_indices(indices)))
 
     def set_attr(self, attr_name: str, value: Any, indices: Any = None) -> None:
         """

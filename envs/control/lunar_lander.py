@@ -243,8 +243,5 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(BrokenPipeError):  # it may be gone already
         process.stdin.close()
     process.stdout.close()
-    try:
-        process.wait(timeout=2)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    process.terminate()
+    process.wait()

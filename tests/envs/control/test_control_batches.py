@@ -19,9 +19,9 @@ from controllers import (
     swing,
     swing_up,
 )
+from sppo_rl.envs import list_envs, make_batched
 from stable_baselines3.common.monitor import Monitor
 
-from sppo_rl.envs import list_envs, make_batched
 from sppo_rl.vec_env import BatchedVecEnv, register_batched
 
 # Task, gymnasium's own environment, a controller that reaches the goal and one that fails.
@@ -193,13 +193,13 @@ def test_as_a_vec_env_it_resets_finished_copies_and_keeps_episode_statistics() -
 @pytest.mark.parametrize("env_id", ["sppo_rl/Hopper-v0", "sppo_rl/LunarLander-v0", "sppo_rl/Pendulum-v0"])
 def test_says_what_is_wrong(env_id: str) -> None:
     batch = make_batched(env_id, 2)
-    with pytest.raises(ValueError, match="one seed .* for each copy, got 1 for 2"):
+    with pytest.raises(ValueError, match=r"one seed .* for each copy, got 1 for 2"):
         batch.reset_subset(np.arange(2), [1])
     with pytest.raises((ValueError, gym.error.Error), match=r"-1"):
         batch.reset_subset(np.arange(1), [-1])
     batch.close()
     if "Pendulum" not in env_id:
-        with pytest.raises(ValueError, match="num_workers must be 1 or more.*got 0"):
+        with pytest.raises(ValueError, match=r"num_workers must be 1 or more.*got 0"):
             make_batched(env_id, 2, num_workers=0)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit, TransformReward
-
 from sppo_rl.envs import DenseWrapper, Ending, OutcomeWrapper
 
 
@@ -101,7 +100,7 @@ def test_every_reset_starts_the_clock_anew() -> None:
 
 
 def test_says_what_is_wrong() -> None:
-    with pytest.raises(TypeError, match="success must be a function.*0.5"):
+    with pytest.raises(TypeError, match=r"success must be a function.*0.5"):
         OutcomeWrapper(Counter(), 0.5)  # type: ignore[arg-type]
     for horizon in (0, -3, 2.5, True):
         with pytest.raises(ValueError, match=f"horizon must be a whole number.*{horizon}"):
