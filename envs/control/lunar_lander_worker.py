@@ -19,26 +19,119 @@ The program's one argument is the number of copies.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
-from gymnasium.envs.box2d.lunar_lander import LunarLander
+from gymnasium.envs.box2d.lunar_lander import (
+    FPS,
+    LEG_DOWN,
+    MAIN_ENGINE_POWER,
+    MAIN_ENGINE_Y_LOCATION,
+    SCALE,
+    SIDE_ENGINE_AWAY,
+    SIDE_ENGINE_HEIGHT,
+    SIDE_ENGINE_POWER,
+    VIEWPORT_H,
+    VIEWPORT_W,
+    LunarLander,
+)
 
 OBSERVATION_SIZE = 8
+_HALF_WIDTH = VIEWPORT_W / SCALE / 2
+_HALF_HEIGHT = VIEWPORT_H / SCALE / 2
+_ACTIONS = {0, 1, 2, 3}
+
+
+class LeanLander(LunarLander):
+    """
+    Gymnasium's LunarLander (discrete, no wind, not rendered) with a step that costs about 60 % as much.
+
+    Terrain, bodies and physics are gymnasium's; only the Python around Box2D's own step is written anew: the same expressions on
+    plain numbers, the two random numbers drawn at once, no checks and no array. The results are the same to the last bit.
+    """
+
+    def advance(self, action: int) -> tuple[list[float], float, bool]:
+        """
+        Take one step.
+
+        :param action: 0 to 3
+        :return: observation (8 numbers), reward, whether the episode is over
+        """
+        lander: Any = self.lander
+        angle = lander.angle
+        sin, cos = math.sin(angle), math.cos(angle)
+        first, second = self.np_random.random(2).tolist()
+        dispersion = (-1.0 + 2.0 * first) / SCALE, (-1.0 + 2.0 * second) / SCALE
+        fuel = 0.0
+        if action == 2:
+            along = MAIN_ENGINE_Y_LOCATION / SCALE + 2 * dispersion[0]
+            x, y = sin * along + -cos * dispersion[1], -cos * along - sin * dispersion[1]
+            position = lander.position
+            impulse = (-x * MAIN_ENGINE_POWER, -y * MAIN_ENGINE_POWER)
+            lander.ApplyLinearImpulse(impulse, (position[0] + x, position[1] + y), True)
+            fuel = 0.30
+        elif action != 0:
+            across = 3 * dispersion[1] + (action - 2) * SIDE_ENGINE_AWAY / SCALE
+            x, y = sin * dispersion[0] + -cos * across, -cos * dispersion[0] - sin * across
+            position = lander.position
+            # 17 is gymnasium's.
+            point = (position[0] + x - sin * 17 / SCALE, position[1] + y + cos * SIDE_ENGINE_HEIGHT / SCALE)
+            lander.ApplyLinearImpulse((-x * SIDE_ENGINE_POWER, -y * SIDE_ENGINE_POWER), point, True)
+            fuel = 0.03
+        self.world.Step(1.0 / FPS, 6 * 30, 2 * 30)
+
+        x, y = lander.position
+        speed_x, speed_y = lander.linearVelocity
+        left, right = self.legs
+        state = [
+            (x - _HALF_WIDTH) / _HALF_WIDTH,
+            (y - (self.helipad_y + LEG_DOWN / SCALE)) / _HALF_HEIGHT,
+            speed_x * _HALF_WIDTH / FPS,
+            speed_y * _HALF_HEIGHT / FPS,
+            lander.angle,
+            20.0 * lander.angularVelocity / FPS,
+            1.0 if left.ground_contact else 0.0,
+            1.0 if right.ground_contact else 0.0,
+        ]
+        shaping = (
+            -100 * math.sqrt(state[0] * state[0] + state[1] * state[1])
+            - 100 * math.sqrt(state[2] * state[2] + state[3] * state[3])
+            - 100 * abs(state[4])
+            + 10 * state[6]
+            + 10 * state[7]
+        )
+        reward = 0.0 if self.prev_shaping is None else shaping - self.prev_shaping
+        self.prev_shaping = shaping
+        reward -= fuel
+        if not lander.awake:
+            return state, 100.0, True
+        if self.game_over or abs(state[0]) >= 1.0:
+            return state, -100.0, True
+        return state, reward, False
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """
+        Take one step in Gymnasium's form; gymnasium's ``reset`` calls it.
+
+        :param action: 0 to 3
+        """
+        state, reward, terminated = self.advance(action)
+        return np.array(state, dtype=np.float32), reward, terminated, False, {}
 
 
 class LanderCopies:
     """
-    Some copies of gymnasium's LunarLander in this process.
+    Some copies of LunarLander in this process.
 
     :param n: number of copies
     """
 
     def __init__(self, n: int):
-        self._envs = [LunarLander() for _ in range(n)]
+        self._envs = [LeanLander() for _ in range(n)]
 
     def reset(self, copies: np.ndarray, seeds: np.ndarray) -> np.ndarray:
         """
@@ -59,19 +152,22 @@ class LanderCopies:
 
         :param copies: (n,) int
         :param actions: (n,) int
+        :raises ValueError: if an action is not one of the four
         :return: observations (n, 8) float32; gymnasium's rewards (n,) float32; whether gymnasium ended the episode, (n,) bool;
             whether the lander crashed, (n,) bool
         """
-        n = len(copies)
-        observations = np.empty((n, OBSERVATION_SIZE), dtype=np.float32)
-        rewards = np.empty(n, dtype=np.float32)
-        terminated = np.empty(n, dtype=bool)
-        crashed = np.empty(n, dtype=bool)
-        for row, (i, action) in enumerate(zip(copies.tolist(), actions.tolist(), strict=True)):
-            env = self._envs[i]
-            observations[row], rewards[row], terminated[row], _, _ = env.step(action)
-            crashed[row] = env.game_over
-        return observations, rewards, terminated, crashed
+        choices = actions.tolist()
+        if not _ACTIONS.issuperset(choices):
+            raise ValueError(f"LunarLander's actions are 0, 1, 2 and 3, got {sorted(set(choices) - _ACTIONS)}.")
+        envs = [self._envs[i] for i in copies.tolist()]
+        steps = [env.advance(action) for env, action in zip(envs, choices, strict=True)]
+        observations, rewards, terminated = zip(*steps, strict=True)
+        return (
+            np.array(observations, dtype=np.float32),
+            np.array(rewards, dtype=np.float32),
+            np.array(terminated, dtype=bool),
+            np.array([env.game_over for env in envs], dtype=bool),
+        )
 
 
 def serve(copies: LanderCopies, requests: BinaryIO, answers: BinaryIO) -> None:

@@ -132,7 +132,7 @@ def test_is_an_outcome_task_without_a_time_limit_wrapper(env: gym.Env) -> None:
 @pytest.mark.parametrize("env_id", ["sppo_rl/Hopper-v0", "sppo_rl/LunarLander-v0"])
 def test_works_in_worker_processes(env_id: str) -> None:
     """The module before the id makes a process that has not imported sppo_rl import it, as Gymnasium provides."""
-    workers = SubprocVecEnv([functools.partial(gym.make, f"sppo_rl:{env_id}")] * 2)
+    workers = SubprocVecEnv([functools.partial(gym.make, f"sppo_rl:{env_id}")])
     workers.seed(3)
     single = gym.make(env_id)
     observations = workers.reset()
@@ -140,7 +140,7 @@ def test_works_in_worker_processes(env_id: str) -> None:
     single.action_space.seed(0)
     for _ in range(30):
         action = single.action_space.sample()
-        observations, rewards, dones, infos = workers.step(np.stack([action, action]))
+        observations, rewards, dones, infos = workers.step(np.array([action]))
         observation, reward, terminated, _, info = single.step(action)
         assert dones[0] == terminated
         assert rewards[0] == np.float32(reward)
