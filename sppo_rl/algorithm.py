@@ -243,7 +243,8 @@ class SequenceAlgorithm(BaseAlgorithm):
                 break
             collected = time.perf_counter()
             iteration += 1
-            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
+            # the last update may overshoot: a schedule of the user's own must not see negative progress
+            self._update_current_progress_remaining(min(self.num_timesteps, total_timesteps), total_timesteps)
             self.train(batch)
             self.logger.record("time/collect_seconds", collected - started)
             self.logger.record("time/update_seconds", time.perf_counter() - collected)
@@ -423,13 +424,13 @@ class SequenceAlgorithm(BaseAlgorithm):
         num_sequences = len(batch.outcome)
         size = self.batch_size or num_sequences
         train_actor = self._n_updates >= self.critic_warmup
+        kl_limit = float("inf") if self.target_kl is None else 1.5 * self.target_kl
         for _ in range(self.n_epochs):
             order = th.arange(num_sequences) if size >= num_sequences else th.as_tensor(self._rng.permutation(num_sequences))
             for sequences in order.split(size):
                 if train_actor:
-                    kl = actor.step(sequences)
-                    # the critic goes on: its loss does not depend on how far the actor has moved
-                    train_actor = self.target_kl is None or kl <= 1.5 * self.target_kl
+                    # beyond the limit the critic goes on: its loss does not depend on how far the actor has moved
+                    train_actor = actor.step(sequences, kl_limit) <= kl_limit
                 if critic is not None:
                     critic.step(sequences)
         self._n_updates += 1

@@ -95,11 +95,12 @@ class ActorStep(_Means):
         per_decision = advantages.ndim == 2
         self.advantages = advantages if per_decision else advantages[batch.sequence].unsqueeze(1)
 
-    def step(self, sequences: th.Tensor) -> float:
+    def step(self, sequences: th.Tensor, kl_limit: float = float("inf")) -> float:
         """
         Take one step on a minibatch.
 
         :param sequences: (s,) int64, its sequences
+        :param kl_limit: if the policy has moved further than this, the step is not taken
         :return: approximate KL divergence to the policy that sampled [nats per decision], before the step
         :raises ValueError: if the loss or the gradient is not finite
         """
@@ -108,11 +109,11 @@ class ActorStep(_Means):
         position = th.zeros(len(batch.outcome), dtype=th.int64)
         position[sequences] = th.arange(len(sequences))
         weights = decision_weights(batch.mask[rows], position[batch.sequence[rows]], len(sequences), self.loss_aggregation)
-        decisions = max(int(batch.mask[rows].sum()), 1)
         if self.skip_zero_advantage:
             counts = (self.advantages[rows] != 0.0).any(dim=1)
             if not counts.all():
                 rows, weights = rows[counts], weights[counts]
+        decisions = max(int(batch.mask[rows].sum()), 1)
         sums = th.zeros(4, device=policy.device)
         policy.optimizer.zero_grad()
         start = 0
@@ -134,13 +135,13 @@ class ActorStep(_Means):
         require_finite("train/policy_gradient_loss", sums[0])
         norm = th.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         require_finite("train/actor_grad_norm", norm)
-        if len(rows):
-            policy.optimizer.step()
         loss_value, entropy_sum, kl_sum, clipped_sum = sums.tolist()
         kl = kl_sum / decisions
+        if len(rows) and kl <= kl_limit:
+            policy.optimizer.step()
         self.add(
             policy_gradient_loss=loss_value,
-            entropy=entropy_sum / max(int(batch.mask[rows].sum()), 1),
+            entropy=entropy_sum / decisions,
             approx_kl=kl,
             clip_fraction=clipped_sum / decisions,
             actor_grad_norm=float(norm),
@@ -157,6 +158,7 @@ class CriticStep(_Means):
     :param targets: (S,) or (M, K), in outcome units
     :param max_grad_norm: gradients are clipped to this norm
     :param clip_range_vf: see :func:`~sppo_rl.losses.squared_error`, in outcome units
+    :raises ValueError: if the critic predicts a probability and a target is none
     """
 
     def __init__(
@@ -176,7 +178,13 @@ class CriticStep(_Means):
         self.old_outputs: th.Tensor | None = None
         self.clip_range: float | None = None
         if self.bce:
-            # GAE's λ-returns of outcomes in [0, 1] leave the interval by rounding only
+            outside = targets[(targets < -0.01) | (targets > 1.01)]
+            if outside.numel():
+                raise ValueError(
+                    f"critic_loss='bce' needs returns in [0, 1] at every step, but one of {outside[0].item():g} was seen: an outcome in "
+                    "[0, 1] that is a sum of positive and negative rewards. Use critic_loss='mse', or pay the outcome at the end."
+                )
+            # what is left outside the interval is rounding
             self.targets = targets.clamp(0.0, 1.0)
         else:
             self.targets = scale.normalize(targets.to(policy.device)).cpu()
