@@ -30,8 +30,11 @@ from sppo_rl.numpy_actor import NumpyActor
 from sppo_rl.policies import SequencePolicy
 from sppo_rl.vec_env import has_batched_form, make_batched
 
-BATCHED_COPIES = 256
-"""Copies of a batched environment made for an evaluation, at most: NumPy dynamics are fastest from here on."""
+BATCHED_COPIES = 64
+"""
+Copies of a batched environment made for an evaluation, at most. OpenBLAS spreads a 64-wide layer over threads from 65 rows on,
+which costs up to ten times the layer itself on a busy machine.
+"""
 ORDINARY_COPIES = 8
 """Copies of an environment without a batched form."""
 
