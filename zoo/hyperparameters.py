@@ -1,0 +1,155 @@
+"""Hyperparameters: the YAML files, what the command line changes in them, and which keys exist.
+
+A file in ``hyperparams/`` belongs to one algorithm and maps environment ids to settings, in the shape that rl_zoo3 reads. Two keys
+are about the run: ``n_timesteps`` (its length, in environment steps) and ``n_envs`` (copies of an environment without a batched form).
+All others are parameters of the algorithm's constructor.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+import yaml
+from sppo_rl.zoo.names import UsageError, algorithm_class, suggestion
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+RUN_KEYS = ("n_timesteps", "n_envs", "policy")
+"""Keys that are not keyword parameters of the constructor."""
+RESERVED = ("self", "env", "policy", "seed", "verbose", "device", "tensorboard_log", "_init_setup_model", "kwargs")
+"""Parameters of the constructor that have an option of their own, or none."""
+DEFAULT_TIMESTEPS = 1_000_000
+"""Length of a run whose environment is in no file."""
+
+
+@dataclass(frozen=True)
+class Hyperparameters:
+    """
+    Settings of one run.
+
+    :param n_timesteps: environment steps
+    :param n_envs: copies of an environment without a batched form; ``None`` leaves it to the algorithm
+    :param policy: ``"MlpPolicy"`` and so on
+    :param kwargs: for the algorithm's constructor
+    :param tuned: whether the environment has an entry in the algorithm's file
+    """
+
+    n_timesteps: int = DEFAULT_TIMESTEPS
+    n_envs: int | None = None
+    policy: str = "MlpPolicy"
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    tuned: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """One flat dictionary, as in the YAML file."""
+        run: dict[str, Any] = {"n_timesteps": self.n_timesteps, "policy": self.policy}
+        if self.n_envs is not None:
+            run["n_envs"] = self.n_envs
+        return {**run, **self.kwargs}
+
+
+def read_file(algo: str) -> dict[str, dict[str, Any]]:
+    """
+    Read an algorithm's file.
+
+    :param algo: name on the command line
+    :return: environment id → settings
+    """
+    text = files("sppo_rl.zoo").joinpath("hyperparams", f"{algo}.yml").read_text(encoding="utf-8")
+    return dict(yaml.safe_load(text))
+
+
+def load_hyperparameters(algo: str, env_id: str, overrides: dict[str, Any] | None = None) -> Hyperparameters:
+    """
+    Put together the settings of a run: the algorithm's file, then what the user changed.
+
+    :param algo: name on the command line
+    :param env_id: a Gymnasium id; one without an entry gets the constructor's defaults
+    :param overrides: keys as in the file
+    :raises UsageError: if the algorithm has no parameter of that name; says which was probably meant
+    """
+    cls = algorithm_class(algo)
+    table = read_file(algo)
+    settings = {**table.get(env_id, {}), **(overrides or {})}
+    check_keys(algo, settings)
+    if env_id not in table and algo == "ppo-bce":
+        settings.setdefault("critic_loss", "bce")
+    kwargs = {key: value for key, value in settings.items() if key not in RUN_KEYS}
+    assert issubclass(cls, BaseAlgorithm)
+    return Hyperparameters(
+        n_timesteps=int(settings.get("n_timesteps", DEFAULT_TIMESTEPS)),
+        n_envs=settings.get("n_envs"),
+        policy=settings.get("policy", "MlpPolicy"),
+        kwargs=kwargs,
+        tuned=env_id in table,
+    )
+
+
+def parameters_of(cls: type) -> list[str]:
+    """
+    List the keyword parameters of a constructor; through ``**kwargs``, those of the classes it passes them on to.
+
+    :param cls: an algorithm's class
+    """
+    names: list[str] = []
+    for owner in cls.__mro__:
+        if "__init__" not in vars(owner):
+            continue
+        parameters = inspect.signature(owner.__init__).parameters  # type: ignore[misc]
+        names += [name for name in parameters if name not in names]
+        if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+    return [name for name in names if name not in RESERVED]
+
+
+def check_keys(algo: str, keys: Iterable[str]) -> None:
+    """
+    Check that an algorithm knows its settings.
+
+    :param algo: name on the command line
+    :param keys: names of settings
+    :raises UsageError: at the first that does not exist
+    """
+    known = [*RUN_KEYS, *parameters_of(algorithm_class(algo))]
+    for key in keys:
+        if key in RESERVED and key not in RUN_KEYS:
+            raise UsageError(f"{key!r} is no hyperparameter: it has an option of its own (see --help), or is set by the run.")
+        if key not in known:
+            raise UsageError(
+                f"{algo} has no hyperparameter {key!r}.{suggestion(key, known)} It has: {', '.join(sorted(known))}."
+            )
+
+
+def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
+    """
+    Read ``key:value`` or ``key=value`` from the command line.
+
+    Example: ``["learning_rate=lin_3e-4", "n_epochs:8", "policy_kwargs=dict(net_arch=[32])"]`` gives
+    ``{"learning_rate": "lin_3e-4", "n_epochs": 8, "policy_kwargs": {"net_arch": [32]}}``.
+
+    :param pairs: as typed; a value is a Python literal (or ``dict(...)`` of literals), and anything else is a string
+    :raises UsageError: if one is no pair
+    """
+    overrides: dict[str, Any] = {}
+    for pair in pairs:
+        positions = [position for position in (pair.find("="), pair.find(":")) if position > 0]
+        if not positions:
+            raise UsageError(f"A hyperparameter is written key=value or key:value, such as n_epochs=8; got {pair!r}.")
+        cut = min(positions)
+        overrides[pair[:cut].strip()] = _literal(pair[cut + 1 :].strip())
+    return overrides
+
+
+def _literal(text: str) -> Any:
+    """A Python literal, ``dict(a=1)`` of literals, or the text itself."""
+    try:
+        node = ast.parse(text, mode="eval").body
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
+            return {str(keyword.arg): _literal(ast.unparse(keyword.value)) for keyword in node.keywords}
+        return ast.literal_eval(node)
+    except (SyntaxError, ValueError):
+        return text
