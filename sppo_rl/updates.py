@@ -117,7 +117,7 @@ class ActorStep(_Means):
         sums = th.zeros(4, device=policy.device)
         policy.optimizer.zero_grad()
         start = 0
-        for chunk in policy.chunks(rows):
+        for chunk in policy.chunks(rows) if len(rows) else ():
             weight = weights[start : start + len(chunk)].to(policy.device)
             start += len(chunk)
             observations = to_device(take(batch.observations, chunk), policy.device)

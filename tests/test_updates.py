@@ -225,8 +225,9 @@ def test_skipping_zero_advantages_changes_no_gradient_and_no_metric(chunk_size: 
         assert results[1][1][name] == pytest.approx(results[0][1][name], rel=1e-4), name
 
 
-def test_a_batch_that_teaches_nothing_is_passed_over() -> None:
-    policy = control_policy("categorical")
+@pytest.mark.parametrize("kind", ["categorical", "gaussian"])
+def test_a_batch_that_teaches_nothing_is_passed_over(kind: str) -> None:
+    policy = control_policy(kind)
     before = [p.clone() for p in policy.actor_parameters()]
     step = actor_step(policy, control_episodes(policy), th.zeros(6), skip_zero_advantage=True)
     assert step.step(th.arange(6)) == pytest.approx(0.0)
