@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .compare import Comparison
+from .compare import Comparison, symbols_of
 from .evaluate import Undefined
 from .extract import extract_answer
 from .parser import parse
@@ -15,6 +15,7 @@ from .tree import Items, Node, Symbol
 
 MODES = ("strict", "lenient")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|mathit|emph|operatorname)\s*\{([^{}]{0,200})\}")
+_ARTICLE = re.compile(r"^(?:an?|the)\s+(?=[a-z]{3})", re.IGNORECASE)
 _INTEGER = re.compile(r"[+-]?[0-9]{1,300}(?:\.0{0,20})?")
 
 
@@ -127,14 +128,16 @@ def _compare_trees(answer: str, gold: str, lenient: bool) -> tuple[bool, str]:
     if _is_wording(gold_tree):
         same = _words(answer) == _words(gold)
         return same, "correct" if same else "wrong"
-    readings = [answer]
     ungrouped = without_grouping_commas(answer)
+    readings = [(ungrouped, False)]
     if ungrouped != answer:
-        readings.insert(0, ungrouped)
+        readings.append((answer, False))
+    if not symbols_of(gold_tree):
+        readings.append((ungrouped, True))
     reason = "unreadable"
-    for reading in readings:
+    for reading, letter_units in readings:
         try:
-            if Comparison(lenient).same(gold_tree, parse(reading)):
+            if Comparison(lenient).same(gold_tree, parse(reading, letter_units)):
                 return True, "correct"
             reason = "wrong"
         except (Unreadable, Undefined):
@@ -159,5 +162,6 @@ def _words(text: str) -> str:
     previous = None
     while previous != text:
         previous, text = text, _TEXT_COMMAND.sub(r"\1", text)
+    text = _ARTICLE.sub("", text.strip())
     text = re.sub(r"\\[ ,;!]|[\s\"'`$~]|\\(?:left|right|quad)(?![a-zA-Z])", "", text).strip("{}.")
     return text.lower() if len(text) > 1 else text

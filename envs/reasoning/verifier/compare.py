@@ -299,8 +299,12 @@ def symbols_of(node: Node) -> frozenset[str]:
         return frozenset().union(*(symbols_of(item) for item in node.items))
     if isinstance(node, Relation):
         return frozenset().union(*(symbols_of(member) for member in node.members))
-    if isinstance(node, Quantity):
+    if isinstance(node, Quantity | Labelled):
         return symbols_of(node.value)
+    if isinstance(node, SetOp):
+        return symbols_of(node.left) | symbols_of(node.right)
+    if isinstance(node, Matrix):
+        return frozenset().union(*(symbols_of(entry) for row in node.rows for entry in row))
     return symbols(node)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 
 _THINK_TAG = re.compile(r"<(/?)think>", re.IGNORECASE)
-_BOX_OR_BRACE = re.compile(r"\\boxed[ \t\n]{0,8}\{|\\[{}]|[{}]")
+_BOX_OR_BRACE = re.compile(r"\\boxed[ \t\n]{0,8}\{|\\[{}]|\{+|\}+")
 _MARKERS = re.compile(
     r"(?:####|(?:final\s{1,3})?answer\s{1,3}is\s{0,3}:?|final\s{1,3}answer\s{0,3}:|answer\s{0,3}:)[ \t]{0,8}([^\n]{1,400})",
     re.IGNORECASE,
@@ -58,17 +58,22 @@ def last_box(text: str) -> tuple[str | None, str]:
     box_start: int | None = None
     box_depth = 0
     found: str | None = None
-    for match in _BOX_OR_BRACE.finditer(text):
+    first = text.find("\\boxed")
+    if first < 0:
+        return None, "no_box"
+    for match in _BOX_OR_BRACE.finditer(text, first):
         token = match.group()
         if token in (r"\{", r"\}"):
             continue
-        if token == "}":
-            depth = max(0, depth - 1)
-            if box_start is not None and depth == box_depth:
-                found = text[box_start : match.start()]
+        if token[0] == "}":
+            if box_start is not None and depth - len(token) <= box_depth:
+                found = text[box_start : match.start() + depth - box_depth - 1]
                 box_start = None
+            depth = max(0, depth - len(token))
+        elif token[0] == "{":
+            depth += len(token)
         else:
-            if token != "{" and box_start is None:
+            if box_start is None:
                 box_start, box_depth = match.end(), depth
             depth += 1
     if box_start is not None:

@@ -44,16 +44,17 @@ _SIGNS = {"+": "+", "-": "-", "pm": "plusminus", "mp": "minusplus"}
 _APPLIED = frozenset("fghFG")
 
 
-def parse(text: str) -> Node:
+def parse(text: str, letter_units: bool = False) -> Node:
     """
     Read an answer.
 
     :param text: result of :func:`~.tokens.tidy`
+    :param letter_units: see :func:`~.tokens.tokenize`
     :return: its tree
     :raises Unreadable: if the grammar does not cover it
     :raises TooComplex: if it exceeds a size limit
     """
-    tokens = tokenize(text)
+    tokens = tokenize(text, letter_units)
     if not tokens:
         raise Unreadable("nothing to read")
     label = _choice_label(tokens)
@@ -141,6 +142,9 @@ class _Parser:
         return found
 
     def relation(self) -> Node:
+        if self.is_op("=") or self.is_cmd("approx"):
+            # "= 5": the left side was left out
+            self.at += 1
         members, ops = [self.set_expression()], []
         while True:
             token = self.peek()
@@ -317,8 +321,7 @@ class _Parser:
                     raise Unreadable("a mixed number with denominator 0")
                 factors[-1] = Number(whole.value + top / bottom)
                 return
-            if previous.value not in (")", "}", r"\}", "]"):
-                raise Unreadable("two numbers side by side")
+            raise Unreadable("a number behind a value")
         factor = self.power()
         if token.value == "frac" and previous.kind == "num" and whole is not None and len(factors) == 1:
             ratio = _plain_ratio(factor)
@@ -395,7 +398,7 @@ class _Parser:
             while end < len(self.tokens) and depth:
                 depth += {"{": 1, "}": -1}.get(self.tokens[end].value, 0) if self.tokens[end].kind == "op" else 0
                 end += 1
-            inner = [token.value for token in self.tokens[self.at + 1 : end - 1]]
+            inner = [token.value for token in self.tokens[self.at + 1 : end - 1] if token.value not in ("(", ")")]
             self.at = end
         else:
             inner = [self.next().value]
@@ -559,7 +562,7 @@ class _Parser:
         else:
             factors = [self.signed()]
             while (
-                self.peek().kind in ("num", "letter")
+                self.peek().kind == "letter"
                 or (self.peek().kind == "cmd" and self.peek().value in (_GREEK | {"pi", "sqrt", "frac"}))
             ) and not isinstance(factors[0], Apply | Items) | (self.peek().kind == "cmd" and self.peek().value in _FUNCTIONS):
                 factors.append(self.power())

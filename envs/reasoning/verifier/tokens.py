@@ -45,6 +45,7 @@ _CHARACTERS = {
     "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅛": r"\frac{1}{8}",
     "⅕": r"\frac{1}{5}", "π": r"\pi ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ",
     "λ": r"\lambda ", "μ": r"\mu ", "σ": r"\sigma ", "φ": r"\phi ", "ω": r"\omega ", "ρ": r"\rho ", "τ": r"\tau ", "ε": r"\epsilon ",
+    "¢": r"\text{cents}", "⋃": r"\cup ",
     "£": r"\text{pounds}", "€": r"\text{euros}", "¥": r"\text{yen}", "′": "'", "’": "'", "“": '"', "”": '"', "，": ",", "（": "(",
     "）": ")", "：": ":", "；": ";", "＝": "=", "％": "%", "＋": "+", "－": "-",
     "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2003": " ", "\u2002": " ", "\u3000": " ",
@@ -80,7 +81,7 @@ _SAME_COMMAND = {
     "varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
     "simeq": "approx", "thickapprox": "approx", "doteq": "approx", "colon": ":", "mid": "|", "land": "wedge", "backslash": "setminus",
     "lg": "log10", "sqrtsign": "sqrt", "percent": "%", "slash": "/", "notin": "nin", "minus": "-", "union": "cup", "cosec": "csc",
-    "Re": "Re", "Im": "Im", "ge*": "ge", "operatorname*": "operatorname", "plusmn": "pm", "tan^{-1}": "arctan",
+    "Re": "Re", "Im": "Im", "ge*": "ge", "operatorname*": "operatorname", "plusmn": "pm", "bigcup": "cup",
 }  # fmt: skip
 _TEXT_COMMANDS = frozenset(
     "text mbox textbf textit textrm textsf texttt textnormal emph mathrm mathbf mathit mathsf mathtt operatorname hbox bf rm bm "
@@ -91,6 +92,7 @@ _NAMES = frozenset(
     "abs alpha beta gamma delta theta lambda sigma omega phi rho tau epsilon union cosec".split()
 )
 _CONNECTIVES = frozenset({"and", "or"})
+_LETTER_UNITS = frozenset("mshgJNKWVACL")
 _LONGEST_NAME = max(map(len, _NAMES))
 _VOWELS = re.compile("[aeiouAEIOU]")
 
@@ -112,9 +114,7 @@ def tidy(text: str) -> str:
     if emphasised:
         text = emphasised.group(2).strip()
     text = re.sub(r"(?<![a-zA-Z\\])np\.(?=[a-z])", "", text)
-    text = (
-        re.sub(r"(?:(?<!\\left)(?<!\\right)\.|\\\.|。)\s*$", "", text) if not re.search(r"\d\.\s*$", text) else text.rstrip()
-    )
+    text = re.sub(r"(?:(?<!\\left)(?<!\\right)\.|\\\.|。)$", "", text).rstrip()
     text = _THOUSANDS_MARK.sub("", text)
     if _GROUPED_BY_SPACE.match(text):
         text = text.replace(" ", "")
@@ -146,18 +146,31 @@ def canonical_string(text: str) -> str:
     return re.sub(r" +", " ", re.sub(r"(?<![A-Za-z0-9]) +| +(?![A-Za-z0-9])", "", text)).strip()
 
 
-def tokenize(text: str) -> list[Token]:
+def tokenize(text: str, letter_units: bool = False) -> list[Token]:
     """
     Split a tidied answer into tokens.
 
     :param text: result of :func:`tidy`
+    :param letter_units: read a letter such as ``m`` that stands apart behind a number as a unit, not as a variable
     :return: at most ``MAX_TOKENS`` tokens
     :raises TooComplex: if there are more, or a number has more than ``MAX_DIGITS`` digits
     :raises Unreadable: if a character belongs to no token
     """
     tokens: list[Token] = []
     _scan(text, tokens, in_text=False, depth=0)
+    if letter_units:
+        _letters_as_units(tokens)
     return tokens
+
+
+def _letters_as_units(tokens: list[Token]) -> None:
+    """Turn the letters of ``5 m/s`` into words, from the first one that stands apart behind a value."""
+    for k, token in enumerate(tokens):
+        if token.kind == "letter" and token.value in _LETTER_UNITS:
+            previous = tokens[k - 1] if k else token
+            apart = token.spaced and (previous.kind == "num" or previous.value in ("}", ")"))
+            if apart or previous.kind == "text" or (previous.value in ("/", "*") and k > 1 and tokens[k - 2].kind == "text"):
+                tokens[k] = token._replace(kind="text")
 
 
 def _scan(text: str, tokens: list[Token], in_text: bool, depth: int) -> None:

@@ -52,7 +52,7 @@ _CANONICAL = {name: line.split()[0] for line in _SYNONYMS.strip().splitlines() f
 
 BARE_UNITS = frozenset(
     "cm mm km nm ft yd mi sec secs min mins hr hrs kg mg lb lbs oz ml mL deg mph mol rad Hz eV Pa cms kms yds days units unit inches "
-    "inch feet foot miles hours minutes seconds meters degrees dollars cents percent square sq cubic per".split()
+    "inch feet foot miles hours minutes seconds meters degrees dollars cents percent square sq cubic per USD erg ergs mL".split()
 )
 """Unit names that are read as units behind a number even outside ``\\text{…}``."""
 
