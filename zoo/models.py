@@ -1,0 +1,144 @@
+"""Models by name: built for a run, from the shipped prior where there is one, or loaded from a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import sppo_rl.zoo as zoo
+import torch as th
+import yaml
+from sppo_rl.zoo.hyperparameters import Hyperparameters
+from sppo_rl.zoo.names import ALGORITHMS, UsageError, algorithm_class, is_ours
+from stable_baselines3 import PPO as StableBaselinesPPO
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.save_util import load_from_zip_file
+from stable_baselines3.common.vec_env import VecEnv
+
+from sppo_rl.vec_env import has_batched_form, make_batched
+
+
+def make_training_env(algo: str, env_id: str, hyperparameters: Hyperparameters, seed: int) -> VecEnv:
+    """
+    Make what an algorithm trains on: the batched form for this package's algorithms, SB3's ``DummyVecEnv`` for SB3's.
+
+    :param algo: name on the command line
+    :param env_id: a Gymnasium id
+    :param hyperparameters: of the run
+    :param seed: of the run
+    """
+    if is_ours(algo) and has_batched_form(env_id):
+        return make_batched(env_id, hyperparameters.kwargs.get("n_episodes", 16))
+    return make_vec_env(env_id, n_envs=hyperparameters.n_envs or 1, seed=seed)
+
+
+def build_model(
+    algo: str, env_id: str, hyperparameters: Hyperparameters, seed: int = 0, prior: bool | None = None, **kwargs: Any
+) -> tuple[BaseAlgorithm, bool]:
+    """
+    Build the model of a run.
+
+    :param algo: name on the command line
+    :param env_id: a Gymnasium id
+    :param hyperparameters: of the run
+    :param seed: of the run
+    :param prior: ``True`` starts from the shipped prior, ``False`` from random weights, ``None`` from the prior if there is one
+    :param kwargs: further parameters of the constructor (``device``, ``verbose``, ``tensorboard_log``)
+    :return: the model, and whether it starts from a prior
+    :raises UsageError: if a prior is demanded and there is none
+    """
+    cls: Any = algorithm_class(algo)
+    settings = {**hyperparameters.kwargs, "seed": seed, **kwargs}
+    if prior is not False:
+        try:
+            if is_ours(algo):
+                return zoo.load_prior(env_id, algo=algo.removesuffix("-bce"), **settings), True
+            return sb3_ppo_from_prior(env_id, n_envs=hyperparameters.n_envs or 1, **settings), True
+        except FileNotFoundError as error:
+            if prior:
+                raise UsageError(f"{error} Leave out --from-prior to start from random weights.") from error
+    return cls(hyperparameters.policy, make_training_env(algo, env_id, hyperparameters, seed), **settings), False
+
+
+def sb3_ppo_from_prior(env_id: str, n_envs: int = 1, seed: int | None = None, **kwargs: Any) -> StableBaselinesPPO:
+    """
+    Make Stable-Baselines3's ``PPO`` with the actor of the shipped prior; its critic is new, of the prior's architecture.
+
+    :param env_id: an id with a prior
+    :param n_envs: copies of the environment, stepped by SB3's ``DummyVecEnv``
+    :param seed: as in SB3
+    :param kwargs: for SB3's ``PPO``
+    :raises FileNotFoundError: if there is no prior for this id
+    """
+    source = zoo.load_prior(env_id, device="cpu").policy
+    assert isinstance(source, ActorCriticPolicy)
+    architecture = {"net_arch": source.net_arch, "activation_fn": source.activation_fn}
+    policy_kwargs = {**architecture, **(kwargs.pop("policy_kwargs", None) or {})}
+    model = StableBaselinesPPO(
+        "MlpPolicy", make_vec_env(env_id, n_envs=n_envs, seed=seed), policy_kwargs=policy_kwargs, seed=seed, **kwargs
+    )
+    copy_actor(source, model.policy)
+    return model
+
+
+def copy_actor(source: ActorCriticPolicy, target: ActorCriticPolicy) -> None:
+    """
+    Copy an actor's weights from one policy to another of the same architecture; the critic stays.
+
+    :param source: copied from
+    :param target: written to
+    :raises ValueError: if the actors differ in shape
+    """
+    weights = {name: value for name, value in source.state_dict().items() if _of_actor(name)}
+    wanted = {name: value for name, value in target.state_dict().items() if _of_actor(name)}
+    if {name: value.shape for name, value in weights.items()} != {name: value.shape for name, value in wanted.items()}:
+        raise ValueError(
+            "The actors differ: "
+            f"{ {name: tuple(value.shape) for name, value in weights.items()} } cannot be copied to "
+            f"{ {name: tuple(value.shape) for name, value in wanted.items()} }. Use the same net_arch."
+        )
+    with th.no_grad():
+        for name, value in weights.items():
+            wanted[name].copy_(value)
+
+
+def _of_actor(name: str) -> bool:
+    return name == "log_std" or name.startswith(("action_net.", "mlp_extractor.policy_net."))
+
+
+def load_model(path: str | Path, algo: str | None = None, device: str = "cpu") -> BaseAlgorithm:
+    """
+    Load a model that a run has saved.
+
+    :param path: a ``.zip`` file, or the folder of a run (its best model is taken)
+    :param algo: name on the command line; ``None`` finds it in the run's ``config.yml``, or in the file itself
+    :param device: where to
+    :raises UsageError: if there is no such file, or it does not say of which algorithm it is
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / "best_model.zip"
+    if not path.exists() and path.with_suffix(".zip").exists():
+        path = path.with_suffix(".zip")
+    if not path.exists():
+        raise UsageError(f"There is no model at {path}. Give a .zip file, or the folder of a run such as logs/sppo/<env>_1.")
+    config = path.parent / "config.yml"
+    if algo is None and config.exists():
+        algo = yaml.safe_load(config.read_text(encoding="utf-8")).get("algo")
+    if algo is None:
+        algo = _algorithm_in(path)
+    model: BaseAlgorithm = algorithm_class(algo).load(path, device=device)
+    return model
+
+
+def _algorithm_in(path: Path) -> str:
+    """Tell from what the file holds which class wrote it: each has a parameter that no other has."""
+    data, _, _ = load_from_zip_file(path, device="cpu")
+    data = data or {}
+    for key, name in (("n_steps", "sb3-ppo"), ("advantage", "sppo"), ("normalize_advantage", "ppo"), ("n_episodes", "remax")):
+        if key in data:
+            # an actor without a critic is the same in GRPO, RLOO and ReMax
+            return name
+    raise UsageError(f"{path} does not say which algorithm wrote it. Name it with --algo ({', '.join(ALGORITHMS)}).")

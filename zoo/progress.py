@@ -1,0 +1,56 @@
+"""The progress bar of a run."""
+
+from __future__ import annotations
+
+from stable_baselines3.common.callbacks import BaseCallback
+from tqdm import tqdm
+
+from sppo_rl.callbacks import EvaluationCallback
+
+
+class RunProgress(BaseCallback):
+    """
+    Shows how far a run is, in the unit of its length, the success rate of the last episodes, and a line for each evaluation.
+
+    :param total: length of the run
+    :param unit: ``"timesteps"`` or ``"episodes"``
+    """
+
+    evaluation: EvaluationCallback | None = None
+
+    def __init__(self, total: int, unit: str):
+        super().__init__()
+        self.total, self.unit = total, unit
+
+    def _on_training_start(self) -> None:
+        assert self.evaluation is not None
+        self._printed = len(self.evaluation.rows)
+        self._bar = tqdm(total=self.total, initial=self._done(), unit=self.unit[:-1], unit_scale=True, dynamic_ncols=True)
+
+    def _done(self) -> int:
+        assert self.evaluation is not None
+        return self.evaluation.episodes if self.unit == "episodes" else self.model.num_timesteps
+
+    def _on_rollout_start(self) -> None:
+        self._report()
+
+    def _on_step(self) -> bool:
+        self._bar.update(min(self._done(), self.total) - self._bar.n)
+        return True
+
+    def _on_rollout_end(self) -> None:
+        if self.model.ep_success_buffer:
+            self._bar.set_postfix(success=f"{sum(self.model.ep_success_buffer) / len(self.model.ep_success_buffer):.2f}")
+
+    def _on_training_end(self) -> None:
+        self._report()
+        self._bar.close()
+
+    def _report(self) -> None:
+        assert self.evaluation is not None
+        for row in self.evaluation.rows[self._printed :]:
+            self._bar.write(
+                f"{row['episodes']:>8} episodes {row['timesteps']:>10} steps {row['seconds']:>7.1f} s   "
+                f"success {row['success']:.3f} sampled, {row['greedy_success']:.3f} greedy   return {row['mean_return']:.2f}"
+            )
+        self._printed = len(self.evaluation.rows)

@@ -1,0 +1,217 @@
+"""One training run: from its settings to a folder with evaluations, checkpoints and models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import yaml
+from sppo_rl.envs.registration import list_envs
+from sppo_rl.zoo.hyperparameters import Hyperparameters, load_hyperparameters
+from sppo_rl.zoo.models import build_model, make_training_env
+from sppo_rl.zoo.names import UsageError, algorithm_class, check_env_id, is_ours
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sppo_rl.callbacks import EvaluationCallback, save_atomically
+from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
+
+EVALUATIONS = "evaluations.csv"
+BEST_MODEL = "best_model.zip"
+LAST_MODEL = "last_model.zip"
+CONFIG = "config.yml"
+CHECKPOINTS = "checkpoints"
+CHECKPOINTS_IN_A_RUN = 50
+"""An exact checkpoint is written this often in a run, roughly."""
+LONGEST_EPISODE = 1000
+"""Assumed for a budget of episodes on an environment that states no limit."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """
+    What a run depends on; equal specifications give equal weights.
+
+    :param algo: name on the command line
+    :param env_id: a Gymnasium id
+    :param seed: of everything random
+    :param timesteps: length of the run in environment steps, or
+    :param episodes: its length in episodes; with neither the algorithm's file decides
+    :param prior: start from the shipped prior; ``None``: if there is one
+    :param overrides: hyperparameters that differ from the file
+    :param eval_every: distance between evaluations, in the unit of the run's length; ``None`` for a twentieth of it
+    :param eval_episodes: episodes in an evaluation, sampled and greedy each
+    :param eval_seed: of the evaluations' initial states
+    :param device: as in SB3
+    """
+
+    algo: str
+    env_id: str
+    seed: int = 0
+    timesteps: int | None = None
+    episodes: int | None = None
+    prior: bool | None = None
+    overrides: dict[str, Any] = field(default_factory=dict)
+    eval_every: int | None = None
+    eval_episodes: int = 100
+    eval_seed: int = 0
+    device: str = "cpu"
+
+    def check(self) -> RunSpec:
+        """
+        Check the names and numbers.
+
+        :raises UsageError: at the first that cannot be
+        """
+        algorithm_class(self.algo)
+        check_env_id(self.env_id)
+        if self.timesteps is not None and self.episodes is not None:
+            raise UsageError("Give the length of a run in time steps or in episodes, not both.")
+        for name in ("timesteps", "episodes", "eval_every", "eval_episodes"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}.")
+        self.hyperparameters()
+        return self
+
+    def hyperparameters(self) -> Hyperparameters:
+        """The file's settings and the overrides."""
+        return load_hyperparameters(self.algo, self.env_id, self.overrides)
+
+    @property
+    def unit(self) -> str:
+        """What the run's length is counted in."""
+        return "timesteps" if self.episodes is None else "episodes"
+
+    @property
+    def length(self) -> int:
+        """The run's length in its unit."""
+        return self.episodes or self.timesteps or self.hyperparameters().n_timesteps
+
+    @property
+    def total_timesteps(self) -> int:
+        """What ``learn()`` is given: for a budget of episodes, the most steps they can take."""
+        return self.length if self.episodes is None else self.episodes * horizon(self.env_id)
+
+
+def horizon(env_id: str) -> int:
+    """
+    Give the longest an episode can last.
+
+    :param env_id: a Gymnasium id
+    """
+    ours = {env.id: env.horizon for env in list_envs()}
+    return ours.get(env_id) or gym.spec(env_id).max_episode_steps or LONGEST_EPISODE
+
+
+def run(
+    spec: RunSpec,
+    folder: Path,
+    callbacks: Sequence[BaseCallback] = (),
+    resume: bool = False,
+    tensorboard: bool = False,
+    verbose: int = 0,
+) -> tuple[BaseAlgorithm, EvaluationCallback]:
+    """
+    Train, evaluate at fixed checkpoints, and save the best and the last model.
+
+    :param spec: what to do
+    :param folder: of this run; made if it does not exist
+    :param callbacks: further callbacks; those with an attribute ``evaluation`` are given the evaluation callback
+    :param resume: go on from the newest exact checkpoint in the folder, if there is one; SB3's PPO has none and starts anew
+    :param tensorboard: write TensorBoard logs into the folder
+    :param verbose: of the algorithm
+    :return: the trained model, and the callback with its evaluations
+    :raises ValueError: if the losses become NaN or infinite
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    hyperparameters = spec.hyperparameters()
+    model = None
+    if resume and is_ours(spec.algo):
+        env = make_training_env(spec.algo, spec.env_id, hyperparameters, spec.seed)
+        cls: Any = algorithm_class(spec.algo)
+        model = load_checkpoint(cls, folder / CHECKPOINTS, env=env, device=spec.device)
+    started_from_prior = None
+    if model is None:
+        (folder / EVALUATIONS).unlink(missing_ok=True)
+        model, started_from_prior = build_model(
+            spec.algo,
+            spec.env_id,
+            hyperparameters,
+            seed=spec.seed,
+            prior=spec.prior,
+            device=spec.device,
+            verbose=verbose,
+            tensorboard_log=str(folder) if tensorboard else None,
+        )
+        write_config(spec, folder, hyperparameters, started_from_prior)
+    evaluation = EvaluationCallback(
+        spec.env_id,
+        every=spec.eval_every or max(spec.length // 20, 1),
+        unit=spec.unit,  # type: ignore[arg-type]
+        n_episodes=spec.eval_episodes,
+        seed=spec.eval_seed,
+        csv_path=folder / EVALUATIONS,
+        best_model_path=folder / BEST_MODEL,
+        stop_after_episodes=spec.episodes,
+    )
+    together: list[BaseCallback] = [evaluation]
+    if is_ours(spec.algo):
+        steps_in_update = hyperparameters.kwargs.get("n_episodes", 16) * horizon(spec.env_id)
+        updates = max(spec.total_timesteps // steps_in_update, 1)
+        together.append(CheckpointCallback(folder / CHECKPOINTS, every_updates=max(updates // CHECKPOINTS_IN_A_RUN, 1)))
+    for callback in callbacks:
+        if hasattr(callback, "evaluation"):
+            callback.evaluation = evaluation
+        together.append(callback)
+    remaining = spec.total_timesteps - model.num_timesteps
+    if remaining > 0:
+        model.learn(
+            remaining,
+            callback=together,
+            tb_log_name="tensorboard",
+            reset_num_timesteps=model.num_timesteps == 0,
+            log_interval=10,
+        )
+    save_atomically(model, folder / LAST_MODEL)
+    return model, evaluation
+
+
+def write_config(spec: RunSpec, folder: Path, hyperparameters: Hyperparameters, from_prior: bool) -> None:
+    """
+    Write down what a run is: enough to repeat or resume it.
+
+    :param spec: the run
+    :param folder: of the run
+    :param hyperparameters: all that are not the constructor's defaults
+    :param from_prior: whether it started from a prior
+    """
+    import sppo_rl
+
+    config = {
+        **asdict(spec),
+        "prior": from_prior,
+        "hyperparameters": hyperparameters.as_dict(),
+        "sppo_rl": sppo_rl.__version__,
+    }
+    part = folder / f"{CONFIG}.part"
+    part.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    os.replace(part, folder / CONFIG)
+
+
+def read_config(folder: Path) -> RunSpec:
+    """
+    Read what a run is.
+
+    :param folder: of the run
+    :raises UsageError: if it is not the folder of a run
+    """
+    path = folder / CONFIG
+    if not path.exists():
+        raise UsageError(f"{folder} is not the folder of a run: it has no {CONFIG}.")
+    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return RunSpec(**{name: config[name] for name in RunSpec.__dataclass_fields__})
