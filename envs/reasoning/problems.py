@@ -1,0 +1,244 @@
+"""Problems: what one is, and how lists, files and datasets become lists of them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sppo_rl.envs.reasoning.rewards import Scorer
+
+BOXED_INSTRUCTION = "Please reason step by step, and put your final answer within \\boxed{}."
+"""What a prompt must say for the verifier to have something to read: no box, no reward."""
+
+Message = dict[str, str]
+"""``{"role": …, "content": …}``"""
+
+_PROMPT_COLUMNS = ("prompt", "messages", "problem", "question", "Problem", "Question")
+_ANSWER_COLUMNS = ("answer", "ground_truth", "final_answer", "Answer", "solution")
+_ID_COLUMNS = ("id", "unique_id", "ID", "index")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """
+    A prompt with a verifiable outcome.
+
+    :param prompt: a string, which becomes one user message where the tokenizer has a chat template, or a list of messages
+    :param answer: the gold answer, without a box; the policy never sees it
+    :param id: names the problem in logs and completions
+    :param source: name of the data set
+    :param scorer: judges responses to this problem instead of the environment's verifier
+    :param columns: further fields of the record, for reward functions
+    """
+
+    prompt: str | tuple[tuple[str, str], ...]
+    answer: str
+    id: str
+    source: str = ""
+    scorer: Scorer | None = None
+    columns: Mapping[str, Any] = field(default_factory=dict, compare=False)
+
+    @property
+    def messages(self) -> list[Message]:
+        """The prompt as chat messages."""
+        if isinstance(self.prompt, str):
+            return [{"role": "user", "content": self.prompt}]
+        return [{"role": role, "content": content} for role, content in self.prompt]
+
+    @property
+    def prompt_as_given(self) -> str | list[Message]:
+        """The prompt in the form reward functions expect: a string, or messages."""
+        return self.prompt if isinstance(self.prompt, str) else self.messages
+
+
+def problem_from_record(record: Mapping[str, Any], number: int, source: str = "", instruction: str = "") -> Problem:
+    """
+    Read one row: verl's schema (``prompt``, ``data_source``, ``reward_model``), TRL's prompt-only form (``prompt`` and any column with
+    the answer), or a plain ``problem``/``question`` with an ``answer``.
+
+    :param record: the row
+    :param number: its place, used where it has no id
+    :param source: name of the data set, where the row has none
+    :param instruction: added behind the problem, in the last user message
+    :raises ValueError: if there is no prompt or no answer
+    """
+    prompt_column = next((column for column in _PROMPT_COLUMNS if record.get(column) is not None), None)
+    reward_model = record.get("reward_model")
+    if isinstance(reward_model, Mapping) and reward_model.get("ground_truth") is not None:
+        answer: Any = reward_model["ground_truth"]
+    else:
+        answer = next((record[column] for column in _ANSWER_COLUMNS if record.get(column) is not None), None)
+    if prompt_column is None or answer is None:
+        raise ValueError(
+            f"Row {number} has the columns {sorted(record)}: a problem needs a prompt in one of {_PROMPT_COLUMNS}, and an answer in one of "
+            f"{_ANSWER_COLUMNS} or in reward_model['ground_truth']."
+        )
+    extra = record.get("extra_info")
+    identifier = next((record[column] for column in _ID_COLUMNS if record.get(column) is not None), None)
+    if identifier is None and isinstance(extra, Mapping):
+        identifier = extra.get("index")
+    used = {prompt_column, *_ID_COLUMNS}
+    return Problem(
+        prompt=_with_instruction(record[prompt_column], instruction),
+        answer=str(answer),
+        id=str(number if identifier is None else identifier),
+        source=str(record.get("data_source") or record.get("source") or source),
+        columns={name: value for name, value in record.items() if name not in used},
+    )
+
+
+def _with_instruction(prompt: Any, instruction: str) -> str | tuple[tuple[str, str], ...]:
+    if isinstance(prompt, str):
+        return f"{prompt}\n{instruction}" if instruction else prompt
+    messages = [(str(message["role"]), str(message["content"])) for message in prompt]
+    if not messages:
+        raise ValueError("A prompt without messages.")
+    if instruction:
+        messages[-1] = (messages[-1][0], f"{messages[-1][1]}\n{instruction}")
+    return tuple(messages)
+
+
+def from_records(records: Iterable[Mapping[str, Any]], source: str = "", instruction: str = "") -> list[Problem]:
+    """
+    Read rows, whatever holds them: a list of dictionaries, or a Hugging Face ``Dataset``.
+
+    :param records: see :func:`problem_from_record`
+    :param source: name of the data set
+    :param instruction: added behind each problem; :data:`BOXED_INSTRUCTION` where the rows do not ask for a box themselves
+    """
+    return [problem_from_record(record, number, source, instruction) for number, record in enumerate(records)]
+
+
+def from_pairs(pairs: Iterable[tuple[str, str]], source: str = "list", instruction: str = "") -> list[Problem]:
+    """
+    Read (problem, answer) pairs.
+
+    :param pairs: the pairs
+    :param source: name to give them
+    :param instruction: added behind each problem
+    """
+    return from_records(({"problem": problem, "answer": answer} for problem, answer in pairs), source, instruction)
+
+
+def from_file(path: str | Path, source: str = "", instruction: str = "") -> list[Problem]:
+    """
+    Read a ``.jsonl``, ``.json`` (a list of rows) or ``.parquet`` file.
+
+    :param path: the file
+    :param source: name of the data set; the file's stem if empty
+    :param instruction: added behind each problem
+    :raises ValueError: if the kind of file is unknown
+    """
+    return from_records(read_rows(path), source or Path(path).stem, instruction)
+
+
+def read_rows(path: str | Path) -> list[dict[str, Any]]:
+    """
+    Read the rows of a ``.jsonl``, ``.json`` or ``.parquet`` file.
+
+    :param path: the file
+    :raises ValueError: if the kind of file is unknown
+    :raises ImportError: if a parquet file is to be read without pyarrow
+    """
+    path = Path(path)
+    if path.suffix == ".jsonl":
+        with path.open(encoding="utf-8") as lines:
+            return [json.loads(line) for line in lines if line.strip()]
+    if path.suffix == ".json":
+        return list(json.loads(path.read_text(encoding="utf-8")))
+    if path.suffix == ".parquet":
+        return list(optional_import("pyarrow.parquet", "llm").read_table(path).to_pylist())
+    raise ValueError(f"{path} is neither .jsonl, .json nor .parquet.")
+
+
+def from_hub(name: str, split: str = "train", config: str | None = None, source: str = "", instruction: str = "") -> list[Problem]:
+    """
+    Read a data set of the Hugging Face hub (or a local folder that ``datasets.load_dataset`` understands).
+
+    :param name: such as ``"HuggingFaceH4/MATH-500"``
+    :param split: which split
+    :param config: which configuration, where there are several
+    :param source: name to give it; the hub's name if empty
+    :param instruction: added behind each problem
+    :raises ImportError: if ``datasets`` is not installed
+    """
+    dataset = optional_import("datasets", "llm").load_dataset(name, config, split=split)
+    return from_records(dataset, source or name, instruction)
+
+
+def optional_import(module: str, extra: str) -> Any:
+    """
+    Import a module that only an extra installs.
+
+    :param module: its name
+    :param extra: the extra of this package
+    :raises ImportError: if it is missing, saying what to install
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f"This needs {module.split('.')[0]}: pip install 'sppo-rl[{extra}]'.") from error
+
+
+def prompt_ids(problem: Problem, tokenizer: Any, use_chat_template: bool | None = None) -> list[int]:
+    """
+    Turn a prompt into token ids, through the tokenizer's chat template if it has one.
+
+    :param problem: the problem
+    :param tokenizer: a Hugging Face tokenizer, or anything with ``encode``, ``apply_chat_template`` and ``chat_template``
+    :param use_chat_template: ``None`` uses it where the tokenizer has one; messages always need one
+    :raises ValueError: if the prompt is made of messages and the tokenizer has no chat template
+    """
+    template = getattr(tokenizer, "chat_template", None) is not None
+    if not isinstance(problem.prompt, str) and not template:
+        raise ValueError(f"Problem {problem.id!r} is made of messages, but the tokenizer has no chat template.")
+    if template and (use_chat_template is not False or not isinstance(problem.prompt, str)):
+        # as text first: what apply_chat_template returns for tokens changed between releases
+        text = tokenizer.apply_chat_template(problem.messages, tokenize=False, add_generation_prompt=True)
+        return list(tokenizer.encode(text, add_special_tokens=False))
+    return list(tokenizer.encode(problem.prompt))
+
+
+def check_round_trip(tokenizer: Any, text: str = "1 + 2\n= 3") -> None:
+    """
+    Make sure that a tokenizer keeps what it is given: some are loaded with another pre-tokenizer and drop line breaks silently.
+
+    :param tokenizer: a Hugging Face tokenizer
+    :param text: text that must survive encoding and decoding
+    :raises ValueError: if it does not
+    """
+    back = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False))
+    if unicodedata.normalize("NFC", back).strip() != unicodedata.normalize("NFC", text).strip():
+        raise ValueError(
+            f"The tokenizer turns {text!r} into {back!r}. If it is a local folder, load it with transformers.PreTrainedTokenizerFast: "
+            "AutoTokenizer may replace its pre-tokenizer."
+        )
+
+
+def fit(
+    problems: Sequence[Problem], tokenizer: Any, max_prompt_tokens: int, use_chat_template: bool | None = None
+) -> tuple[list[Problem], list[list[int]], int]:
+    """
+    Keep the problems whose prompt fits; a prompt is never cut.
+
+    :param problems: the problems
+    :param tokenizer: see :func:`prompt_ids`
+    :param max_prompt_tokens: limit
+    :param use_chat_template: see :func:`prompt_ids`
+    :return: the problems kept, their token ids, and how many were dropped
+    :raises ValueError: if none is left
+    """
+    encoded = [prompt_ids(problem, tokenizer, use_chat_template) for problem in problems]
+    kept = [k for k, ids in enumerate(encoded) if 0 < len(ids) <= max_prompt_tokens]
+    if not kept:
+        shortest = min(map(len, encoded), default=0)
+        raise ValueError(
+            f"None of {len(problems)} problems fits into max_prompt_tokens={max_prompt_tokens}; the shortest has {shortest} tokens."
+        )
+    return [problems[k] for k in kept], [encoded[k] for k in kept], len(problems) - len(kept)
