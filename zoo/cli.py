@@ -1,0 +1,96 @@
+"""The ``sppo-rl`` command: parses and dispatches; each sub-command is a module with ``add_arguments`` and ``run``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+import traceback
+from collections.abc import Sequence
+
+from sppo_rl.zoo.names import suggestion
+
+COMMANDS = {
+    "demo": "watch SPPO learn beside Stable-Baselines3's PPO (four minutes), and get a plot",
+    "envs": "list the tasks, or print the card of one",
+    "pretrain": "make a prior: expert, demonstrations, behaviour cloning",
+    "train": "train one agent",
+    "evaluate": "measure the success rate of a model or a prior, sampled and greedy, with intervals",
+    "enjoy": "render a trained agent to a video file",
+    "compare": "train algorithms x seeds side by side; table, CSV and plot",
+    "plot": "draw the plot of a comparison again",
+}
+"""Sub-command → what it does; the module ``sppo_rl.zoo.<name>`` does it."""
+
+DESCRIPTION = """\
+Sequence-level PPO on verifiable tasks: train, compare, look.
+
+  sppo-rl envs                                             which tasks there are
+  sppo-rl train --env sppo_rl/Pendulum-v0 --seed 0         train SPPO, from the shipped prior
+  sppo-rl evaluate --prior --env sppo_rl/Pendulum-v0       how good is that prior?
+  sppo-rl enjoy --model logs/sppo/sppo_rl-Pendulum-v0_1 --env sppo_rl/Pendulum-v0 -o pendulum.mp4
+  sppo-rl compare --env sppo_rl/MountainCar-v0 --algos sppo ppo sb3-ppo --seeds 5 -o comparison
+
+'sppo-rl COMMAND --help' says more about each.
+"""
+
+
+def build_parser(command: str | None) -> argparse.ArgumentParser:
+    """
+    Build the parser.
+
+    :param command: the sub-command whose options are wanted; the others are only listed, so that their modules need not be imported
+    """
+    parser = argparse.ArgumentParser(
+        prog="sppo-rl", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, purpose in COMMANDS.items():
+        if name != command:
+            commands.add_parser(name, help=purpose, add_help=False)
+            continue
+        module = importlib.import_module(f"sppo_rl.zoo.{name}")
+        sub = commands.add_parser(
+            name, help=purpose, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        module.add_arguments(sub)
+        sub.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run a command.
+
+    :param argv: its words, without the program's name; ``None`` for those of the process
+    :return: exit status: 0 done, 1 failed, 2 not understood, 130 interrupted
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    command = next((word for word in words if not word.startswith("-")), None)
+    if command is not None and command not in COMMANDS:
+        print(
+            f"sppo-rl: there is no command {command!r}.{suggestion(command, COMMANDS)} Commands: {', '.join(COMMANDS)}.",
+            file=sys.stderr,
+        )
+        return 2
+    parser = build_parser(command)
+    arguments = parser.parse_args(words)
+    if command is None:
+        parser.print_help()
+        return 0
+    try:
+        return int(arguments.run(arguments) or 0)
+    except ValueError as error:
+        # what the user asked for cannot be, or a run's numbers are not finite: the message says all there is to say
+        if arguments.traceback:
+            traceback.print_exc()
+        print(f"sppo-rl {command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"\nsppo-rl {command}: interrupted.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

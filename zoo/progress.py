@@ -49,8 +49,18 @@ class RunProgress(BaseCallback):
     def _report(self) -> None:
         assert self.evaluation is not None
         for row in self.evaluation.rows[self._printed :]:
-            self._bar.write(
-                f"{row['episodes']:>8} episodes {row['timesteps']:>10} steps {row['seconds']:>7.1f} s   "
-                f"success {row['success']:.3f} sampled, {row['greedy_success']:.3f} greedy   return {row['mean_return']:.2f}"
-            )
+            self._bar.write(describe_row(row))
         self._printed = len(self.evaluation.rows)
+
+
+def describe_row(row: dict[str, float]) -> str:
+    """
+    Put a row of ``evaluations.csv`` into words.
+
+    :param row: of an :class:`~sppo_rl.callbacks.EvaluationCallback`
+    """
+    success = ""
+    if row["success"] == row["success"]:  # NaN where the task reports no success
+        success = f"success {row['success']:.3f} sampled, {row['greedy_success']:.3f} greedy, "
+    when = f"{row['episodes']:>8,} episodes {row['timesteps']:>11,} steps {row['seconds']:>7.1f} s"
+    return f"{when}   {success}return {row['mean_return']:.2f}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,7 @@ def run(
     resume: bool = False,
     tensorboard: bool = False,
     verbose: int = 0,
+    announce: Callable[[str], None] = lambda message: None,
 ) -> tuple[BaseAlgorithm, EvaluationCallback]:
     """
     Train, evaluate at fixed checkpoints, and save the best and the last model.
@@ -125,20 +126,20 @@ def run(
     :param resume: go on from the newest exact checkpoint in the folder, if there is one; SB3's PPO has none and starts anew
     :param tensorboard: write TensorBoard logs into the folder
     :param verbose: of the algorithm
+    :param announce: told where the run starts from
     :return: the trained model, and the callback with its evaluations
     :raises ValueError: if the losses become NaN or infinite
     """
-    folder.mkdir(parents=True, exist_ok=True)
     hyperparameters = spec.hyperparameters()
     model = None
     if resume and is_ours(spec.algo):
         env = make_training_env(spec.algo, spec.env_id, hyperparameters, spec.seed)
         cls: Any = algorithm_class(spec.algo)
         model = load_checkpoint(cls, folder / CHECKPOINTS, env=env, device=spec.device)
-    started_from_prior = None
-    if model is None:
-        (folder / EVALUATIONS).unlink(missing_ok=True)
-        model, started_from_prior = build_model(
+    if model is not None:
+        announce(f"Resumed at {model.num_timesteps:,} steps.")
+    else:
+        model, from_prior = build_model(
             spec.algo,
             spec.env_id,
             hyperparameters,
@@ -148,7 +149,11 @@ def run(
             verbose=verbose,
             tensorboard_log=str(folder) if tensorboard else None,
         )
-        write_config(spec, folder, hyperparameters, started_from_prior)
+        # only now: a run that cannot be built leaves no folder behind
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / EVALUATIONS).unlink(missing_ok=True)
+        write_config(spec, folder, hyperparameters, from_prior)
+        announce("Starts from the shipped prior." if from_prior else "Starts from random weights.")
     evaluation = EvaluationCallback(
         spec.env_id,
         every=spec.eval_every or max(spec.length // 20, 1),

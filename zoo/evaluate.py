@@ -1,0 +1,78 @@
+"""Measure success rates, sampled and greedy, with 95 % Wilson intervals.
+
+  sppo-rl evaluate --model logs/sppo/sppo_rl-Pendulum-v0_1 --env sppo_rl/Pendulum-v0
+  sppo-rl evaluate --prior --env sppo_rl/Pendulum-v0 -n 2000
+
+Exactly n episodes are played, each from a seed of its own; equal --seed means equal initial states for every model.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import sppo_rl.zoo as zoo
+import torch as th
+from sppo_rl.zoo import options
+from sppo_rl.zoo.models import load_model
+from sppo_rl.zoo.names import UsageError, check_env_id
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sppo_rl.evaluation import Evaluation, evaluate
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options.
+
+    :param parser: of this command
+    """
+    options.add_env(parser)
+    options.add_model(parser)
+    parser.add_argument("-n", "--episodes", type=int, default=2000, metavar="N", help="episodes each way (default 2000)")
+    parser.add_argument("--seed", type=int, default=0, help="of initial states and sampled actions (default 0)")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Evaluate.
+
+    :param arguments: parsed
+    """
+    th.set_num_threads(1)
+    check_env_id(arguments.env)
+    if arguments.episodes < 1:
+        raise UsageError(f"--episodes must be at least 1, got {arguments.episodes}.")
+    model = chosen_model(arguments)
+    print(f"{arguments.env}, {arguments.episodes} episodes from seed {arguments.seed}")
+    for name, deterministic in (("sampled", False), ("greedy", True)):
+        print(f"{name:>8}: {describe(evaluate(model, arguments.env, arguments.episodes, deterministic, arguments.seed))}")
+    return 0
+
+
+def chosen_model(arguments: argparse.Namespace) -> BaseAlgorithm:
+    """
+    Load the model that ``--model``, ``--prior`` and ``--algo`` choose.
+
+    :param arguments: parsed
+    :raises UsageError: if there is none, or it was trained on other spaces
+    """
+    if arguments.prior:
+        try:
+            prior: BaseAlgorithm = zoo.load_prior(arguments.env)
+        except FileNotFoundError as error:
+            raise UsageError(str(error)) from error
+        return prior
+    return load_model(arguments.model, arguments.algo)
+
+
+def describe(result: Evaluation) -> str:
+    """
+    Put an evaluation into words.
+
+    :param result: an evaluation
+    """
+    episodes = f"return {result.mean_return:.2f}, length {result.mean_length:.0f}"
+    if result.successes is None:
+        return episodes + " (this environment reports no success)"
+    low, high = result.success_interval()
+    return f"success {result.success_rate:.3f} [{low:.3f}, {high:.3f}], {episodes}"

@@ -1,0 +1,124 @@
+"""Train one agent; the folder of the run holds all that is worth keeping.
+
+  sppo-rl train --env sppo_rl/Pendulum-v0 --seed 0
+  sppo-rl train --algo ppo --env sppo_rl/LunarLander-v0 --episodes 8000
+  sppo-rl train --env CartPole-v1 --timesteps 200000 --hyperparams n_episodes=32 learning_rate=lin_1e-3
+  sppo-rl train --resume logs/sppo/sppo_rl-Pendulum-v0_1
+
+Hyperparameters come from zoo/hyperparams/<algo>.yml. The run starts from the shipped prior where there is one. Written to
+<log folder>/<algo>/<env>_<n>/: config.yml, evaluations.csv (success rate at fixed checkpoints), best_model.zip, last_model.zip,
+tensorboard_1/, and checkpoints/, from which --resume goes on exactly where a killed run was.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch as th
+from sppo_rl.zoo import options
+from sppo_rl.zoo.hyperparameters import parse_overrides
+from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, file_name, is_ours
+from sppo_rl.zoo.progress import RunProgress, describe_row
+from sppo_rl.zoo.runs import LAST_MODEL, RunSpec, read_config
+from sppo_rl.zoo.runs import run as train_run
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options.
+
+    :param parser: of this command
+    """
+    parser.add_argument("--algo", default="sppo", metavar="NAME", help=f"{options.algorithms_help()} (default sppo)")
+    parser.add_argument("--env", metavar="ID", help="environment id; 'sppo-rl envs' lists them")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--timesteps", type=int, metavar="N", help="length in environment steps (default: the YAML file's)")
+    length.add_argument(
+        "--episodes", type=int, metavar="N", help="length in episodes, those that ReMax plays greedily included"
+    )
+    options.add_prior_choice(parser)
+    options.add_hyperparameters(parser)
+    options.add_evaluation(parser, n_episodes=100)
+    parser.add_argument("--log-folder", "-f", type=Path, default=Path("logs"), metavar="DIR", help="default: logs")
+    parser.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="go on with a killed run: its folder, or the newest of --algo and --env. Its config.yml decides about everything else.",
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default: small networks are fastest there), cuda, auto")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="PyTorch's threads (default 1: small networks gain nothing from more)"
+    )
+    parser.add_argument("--verbose", type=int, default=0, choices=(0, 1, 2), help="1 prints the training log")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Train.
+
+    :param arguments: parsed
+    """
+    th.set_num_threads(arguments.threads)
+    resume = arguments.resume is not None
+    if resume:
+        folder = Path(arguments.resume) if arguments.resume else _newest(arguments)
+        spec = read_config(folder).check()
+        if (folder / LAST_MODEL).exists():
+            raise UsageError(f"The run in {folder} is complete; there is nothing to resume.")
+        if not is_ours(spec.algo):
+            raise UsageError(f"{LABELS[spec.algo]} has no exact checkpoints: its run cannot be resumed. Start it anew.")
+    else:
+        if arguments.env is None:
+            raise UsageError("Name an environment with --env; 'sppo-rl envs' lists them.")
+        spec = RunSpec(
+            algo=arguments.algo,
+            env_id=arguments.env,
+            seed=arguments.seed,
+            timesteps=arguments.timesteps,
+            episodes=arguments.episodes,
+            prior=arguments.prior,
+            overrides=parse_overrides(arguments.hyperparams),
+            eval_every=arguments.eval_every,
+            eval_episodes=arguments.eval_episodes,
+            device=arguments.device,
+        ).check()
+        folder = _new_folder(arguments.log_folder, spec)
+    print(f"{LABELS[spec.algo]} on {spec.env_id}, seed {spec.seed}, {spec.length:,} {spec.unit}; folder {folder}")
+    if not spec.hyperparameters().tuned:
+        print(f"No entry for {spec.env_id} in zoo/hyperparams/{spec.algo}.yml: using the algorithm's defaults.")
+    progress = RunProgress(spec.length, spec.unit)
+    _, evaluation = train_run(
+        spec, folder, [progress], resume=resume, tensorboard=True, verbose=arguments.verbose, announce=print
+    )
+    print(f"Done: {describe_row(evaluation.rows[-1]).strip()}")
+    print(f"Models, evaluations and logs are in {folder}. Look at them with: tensorboard --logdir {folder}")
+    return 0
+
+
+def _new_folder(log_folder: Path, spec: RunSpec) -> Path:
+    """``<log folder>/<algo>/<env>_<n>`` with the next free number."""
+    base = log_folder / spec.algo
+    return base / f"{file_name(spec.env_id)}_{max(_numbers(base, spec.env_id), default=0) + 1}"
+
+
+def _numbers(base: Path, env_id: str) -> list[int]:
+    prefix = f"{file_name(env_id)}_"
+    names = [path.name.removeprefix(prefix) for path in base.glob(f"{prefix}*")]
+    return [int(name) for name in names if name.isdigit()]
+
+
+def _newest(arguments: argparse.Namespace) -> Path:
+    """The folder of the newest run of an algorithm on an environment."""
+    if arguments.env is None:
+        raise UsageError("Say what to resume: --resume FOLDER, or --resume with --algo and --env.")
+    algorithm_class(arguments.algo)
+    base = arguments.log_folder / arguments.algo
+    numbers = _numbers(base, check_env_id(arguments.env))
+    if not numbers:
+        raise UsageError(f"There is no run of {arguments.algo} on {arguments.env} in {arguments.log_folder}.")
+    path: Path = base / f"{file_name(arguments.env)}_{max(numbers)}"
+    return path
