@@ -1,0 +1,233 @@
+"""What the algorithms say when something is wrong: which parameter or tensor, the value seen, and what to do."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import gymnasium as gym
+import pytest
+import torch as th
+
+import sppo_rl
+from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
+from sppo_rl.algorithm import EPISODES_BEFORE_NOTICE, SequenceAlgorithm
+from sppo_rl.schedules import as_schedule
+from tests.helpers import FixedRewardEnv, MatchEnv, TraceEnv, dummy
+
+
+def make(algorithm: type[SequenceAlgorithm] = SPPO, rewards: list[float] | None = None, **kwargs: Any) -> Any:
+    env = dummy(lambda: FixedRewardEnv(rewards or [0.0, 1.0]), 2)
+    return algorithm("MlpPolicy", env, **{"n_episodes": 8, "seed": 0, **kwargs})
+
+
+# ---------------------------------------------------------------- parameters
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "message"),
+    [
+        ("n_episodes", 0, r"n_episodes must be at least 1, got 0"),
+        ("n_epochs", 0, r"n_epochs must be at least 1, got 0"),
+        ("group_size", 0, r"group_size must be at least 1, got 0"),
+        ("max_episode_steps", 0, r"max_episode_steps must be at least 1, got 0"),
+        ("critic_warmup", -1, r"critic_warmup must be at least 0, got -1"),
+        ("batch_size", 0, r"batch_size.*between 1 and n_episodes \(8\), got 0"),
+        ("batch_size", 9, r"batch_size.*between 1 and n_episodes \(8\), got 9"),
+        ("group_size", 3, r"multiple of group_size, got 8 and 3"),
+        ("critic_loss", "mae", r"critic_loss must be 'auto', 'bce' or 'mse', got 'mae'"),
+        ("critic_init", "last_batch", r"critic_init must be .* got 'last_batch'"),
+        ("loss_aggregation", "token-mean", r"loss_aggregation must be one of decision-mean, .*got 'token-mean'"),
+        ("advantage", "raw", r"advantage must be 'residual' or 'standardized', got 'raw'"),
+        ("learning_rate", "fast", r"learning_rate must be .*'lin_3e-4'; got 'fast'"),
+        ("critic_learning_rate", "lin_", r"critic_learning_rate must be .*got 'lin_'"),
+        ("clip_range", "small", r"clip_range must be .*got 'small'"),
+    ],
+)
+def test_a_parameter_out_of_range_is_named_with_its_value(parameter: str, value: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        make(**{parameter: value})
+
+
+def test_parameters_are_checked_before_an_environment_is_made_from_its_id() -> None:
+    with pytest.raises(ValueError, match="n_episodes must be at least 1, got 0"):
+        SPPO("MlpPolicy", "sppo_rl/PrecisionCartPole200-v0", n_episodes=0)
+
+
+@pytest.mark.parametrize("algorithm", [GRPO, RLOO])
+def test_group_algorithms_want_groups(algorithm: type[SequenceAlgorithm]) -> None:
+    with pytest.raises(ValueError, match=rf"{algorithm.__name__}.*group_size must be at least 2, got 1"):
+        make(algorithm, group_size=1)
+
+
+def test_the_default_groups_divide_the_default_episodes() -> None:
+    for algorithm in (SPPO, PPO, GRPO, RLOO, ReMax):
+        algorithm("MlpPolicy", "CartPole-v1")
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "middle", "end"), [("lin_3e-4", 3e-4, 1.5e-4, 0.0), ("0.25", 0.25, 0.25, 0.25), ("lin_2", 2.0, 1.0, 0.0)]
+)
+def test_schedules_from_text(text: str, start: float, middle: float, end: float) -> None:
+    schedule = as_schedule("x", text)
+    assert [schedule(1.0), schedule(0.5), schedule(0.0)] == pytest.approx([start, middle, end])
+
+
+def test_schedules_from_numbers_and_functions() -> None:
+    assert as_schedule("x", 0.2)(0.7) == 0.2
+    assert as_schedule("x", lambda progress: 2.0 * progress)(0.25) == 0.5
+
+
+# ---------------------------------------------------------------- outcomes and critics
+
+
+@pytest.mark.parametrize("value", [-1.0, 1.5, 200.0])
+@pytest.mark.parametrize("algorithm", [SPPO, PPO])
+def test_bce_refuses_returns_that_are_no_probabilities(algorithm: type[SequenceAlgorithm], value: float) -> None:
+    with pytest.raises(ValueError, match=rf"bce.*\[0, 1\].*{value:g}\b.*mse"):
+        make(algorithm, [0.0, value], critic_loss="bce").learn(1)
+
+
+@pytest.mark.parametrize(
+    "rewards", [[0.1] * 10, [0.3, 0.3, 0.4], [0.0, 1.0], [0.0, 0.0], [1 / 3] * 3, [0.001] * 300, [1 / 7] * 7]
+)
+def test_bce_takes_every_outcome_in_the_unit_interval(rewards: list[float]) -> None:
+    """Rewards that sum to one by way of rounding are no reason to stop, nor for ``auto`` to give up probabilities."""
+    make(rewards=rewards, critic_loss="bce").learn(1)
+    model = make(rewards=rewards)
+    model.learn(1)
+    assert model.policy.value_scale.is_probability
+
+
+@pytest.mark.parametrize("critic_init", [0.0, 1.0, 2.0])
+def test_an_impossible_initial_probability_is_refused(critic_init: float) -> None:
+    with pytest.raises(ValueError, match=rf"between 0 and 1, got {critic_init:g}"):
+        make(critic_init=critic_init).learn(1)
+
+
+# ---------------------------------------------------------------- NaN
+
+
+@pytest.mark.parametrize("algorithm", [SPPO, PPO, GRPO, RLOO, ReMax])
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_rewards_that_are_not_finite_stop_training_with_their_name(algorithm: type[SequenceAlgorithm], bad: float) -> None:
+    with pytest.raises(ValueError, match=rf"rollout/outcome holds \d+ NaN or infinite.*{bad}"):
+        make(algorithm, [0.0, bad]).learn(1)
+
+
+@pytest.mark.parametrize("algorithm", [SPPO, GRPO])
+def test_a_broken_actor_is_named(algorithm: type[SequenceAlgorithm]) -> None:
+    model = make(algorithm)
+    with th.no_grad():
+        model.policy.action_net.weight.fill_(math.nan)
+    with pytest.raises(ValueError, match="train/old_log_prob holds"):
+        model.learn(1)
+
+
+def test_a_broken_critic_is_named() -> None:
+    model = make()
+    with th.no_grad():
+        model.policy.value_net.weight.fill_(math.nan)
+    with pytest.raises(ValueError, match="train/advantages holds"):
+        model.learn(1)
+
+
+@pytest.mark.parametrize(("part", "name"), [("action_net", "policy_gradient_loss"), ("value_net", "critic_loss")])
+def test_a_network_that_breaks_during_the_update_is_named(part: str, name: str) -> None:
+    model = make()
+    train = model.train
+
+    def breaking(batch: Any) -> None:
+        with th.no_grad():
+            getattr(model.policy, part).bias.fill_(math.nan)
+        train(batch)
+
+    model.train = breaking
+    with pytest.raises(ValueError, match=f"train/{name} holds"):
+        model.learn(1)
+
+
+@pytest.mark.parametrize(("part", "name"), [("actor", "actor_grad_norm"), ("critic", "critic_grad_norm")])
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(part: str, name: str) -> None:
+    model = make()
+    layer = model.policy.action_net if part == "actor" else model.policy.value_net
+    layer.weight.register_hook(lambda grad: grad * math.inf)
+    with pytest.raises(ValueError, match=f"train/{name} holds"):
+        model.learn(1)
+    assert th.isfinite(layer.weight).all()
+
+
+# ---------------------------------------------------------------- nothing to learn from
+
+
+def notices(model: Any, updates: int) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for _ in range(updates):
+            model.learn(1, reset_num_timesteps=False)
+    return [str(warning.message) for warning in caught if "success" in str(warning.message)]
+
+
+def test_no_success_is_said_once_and_only_after_a_while() -> None:
+    model = make(rewards=[0.0], n_episodes=64)
+    needed = math.ceil(EPISODES_BEFORE_NOTICE / 64)
+    assert notices(model, needed - 1) == []
+    said = notices(model, 1)
+    assert len(said) == 1
+    assert f"not one success in {64 * needed} episodes" in said[0]
+    assert notices(model, 3) == []
+
+
+def test_one_success_is_enough_to_keep_quiet() -> None:
+    class Once(MatchEnv):
+        """Pays one single time."""
+
+        paid = False
+
+        def step(self, action: Any) -> Any:
+            observation, _, done, truncated, info = super().step(action)
+            reward, Once.paid = float(not Once.paid), True
+            return observation, reward, done, truncated, info
+
+    model = SPPO("MlpPolicy", dummy(Once, 1), n_episodes=64, n_epochs=1, seed=0)
+    assert notices(model, 10) == []
+
+
+@pytest.mark.parametrize("batched", [True, False], ids=["by id", "made by the user"])
+def test_the_notice_names_prior_and_dense_twin(batched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sppo_rl.algorithm.EPISODES_BEFORE_NOTICE", 4)
+    env_id = "sppo_rl/MountainCar-v0"  # never solved by chance
+    env: Any = env_id if batched else gym.make(env_id)
+    model = SPPO("MlpPolicy", env, n_episodes=4, n_epochs=1, seed=0)
+    said = notices(model, 1)
+    assert len(said) == 1
+    assert f'sppo_rl.zoo.load_prior("{env_id}")' in said[0]
+    assert '"sppo_rl/MountainCarDense-v0"' in said[0]
+    assert "sppo_rl/MountainCarDense-v0" in gym.registry
+
+
+def test_the_notice_promises_no_prior_for_other_environments() -> None:
+    said = notices(make(rewards=[0.0], n_episodes=EPISODES_BEFORE_NOTICE), 1)
+    assert len(said) == 1
+    assert "load_prior" not in said[0]
+
+
+# ---------------------------------------------------------------- the package
+
+
+def test_an_env_id_with_a_batched_form_is_made_in_it() -> None:
+    model = SPPO("MlpPolicy", "sppo_rl/PrecisionCartPole200-v0", n_episodes=6)
+    assert model.env is not None
+    assert model.env.num_envs == 6
+    assert not hasattr(model.env, "envs")
+
+
+def test_unknown_attributes_of_the_package_are_refused() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'TRPO'"):
+        sppo_rl.TRPO  # noqa: B018
+
+
+def test_an_unknown_policy_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="no_such_policy"):
+        SPPO("no_such_policy", dummy(TraceEnv, 2))
