@@ -120,7 +120,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         _init_setup_model: bool = True,
     ):
         if isinstance(env, str) and has_batched_form(env):
-            env = make_batched(env, n_episodes)
+            env = make_batched(env, max(n_episodes, 1))  # a number out of range is named below
         super().__init__(
             policy=policy,
             env=env,

@@ -11,8 +11,10 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
@@ -67,6 +69,7 @@ def make_batched(env_id: str, num_envs: int, **kwargs: Any) -> BatchedVecEnv:
     entry_point, registered = _BATCHED_FORMS[_plain(env_id)]
     module, name = entry_point.split(":")
     venv: BatchedVecEnv = getattr(importlib.import_module(module), name)(num_envs, **{**registered, **kwargs})
+    venv.spec = gym.registry.get(_plain(env_id))
     return venv
 
 
@@ -83,6 +86,8 @@ class BatchedVecEnv(VecEnv):
     """
 
     render_mode: str | None = None
+    spec: EnvSpec | None = None
+    """Gymnasium's registration of the task, where :func:`make_batched` made the batch from an id."""
 
     def __init__(self, num_envs: int, observation_space: spaces.Space, action_space: spaces.Space):
         super().__init__(num_envs, observation_space, action_space)
