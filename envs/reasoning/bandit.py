@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-
 from sppo_rl.envs.reasoning.problems import Problem, check_round_trip, fit
 from sppo_rl.envs.reasoning.rewards import Scorer, as_scorer, score_batch
 from sppo_rl.envs.reasoning.verifier import Verdict, VerifierPool
@@ -109,9 +108,7 @@ class ReasoningTask:
         # what a model says after its end-of-sequence token is no part of the response
         cut = [ids[: ids.index(self.eos)] if self.eos in ids else ids for ids in sampled]
         known = len(self.tokenizer)
-        texts = [
-            self.tokenizer.decode([token for token in ids if token < known], skip_special_tokens=True) for ids in cut
-        ]
+        texts = [self.tokenizer.decode([token for token in ids if token < known], skip_special_tokens=True) for ids in cut]
         problems = [self.problems[index] for index in indices]
         verdicts = score_batch(self.scorer, problems, texts, sampled)
         infos = [
@@ -129,7 +126,9 @@ class ReasoningTask:
                 "source": problem.source,
                 "TimeLimit.truncated": False,
             }
-            for text, verdict, done, index, ids, problem in zip(texts, verdicts, finished, indices, sampled, problems, strict=True)
+            for text, verdict, done, index, ids, problem in zip(
+                texts, verdicts, finished, indices, sampled, problems, strict=True
+            )
         ]
         return np.array([verdict.score for verdict in verdicts], dtype=np.float32), infos
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-
 from sppo_rl.envs.reasoning.bandit import ReasoningTask, VerifierLike
 from sppo_rl.envs.reasoning.order import ProblemOrder
 from sppo_rl.envs.reasoning.problems import Problem
@@ -58,7 +57,9 @@ class MathReasoningEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
         vocab_size: int | None = None,
         shuffle: bool = True,
     ):
-        self.task = ReasoningTask(problems, tokenizer, max_prompt_tokens, max_new_tokens, verifier, use_chat_template, vocab_size)
+        self.task = ReasoningTask(
+            problems, tokenizer, max_prompt_tokens, max_new_tokens, verifier, use_chat_template, vocab_size
+        )
         self.observation_space = self.task.observation_space
         self.action_space = self.task.action_space
         self.order = ProblemOrder(len(self.task.problems), shuffle=shuffle)

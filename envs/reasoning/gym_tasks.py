@@ -14,11 +14,12 @@ from sppo_rl.envs.reasoning.problems import BOXED_INSTRUCTION, Problem, optional
 from sppo_rl.envs.reasoning.rewards import Scorer
 from sppo_rl.envs.reasoning.verifier import Verdict, VerifierPool
 from sppo_rl.envs.reasoning.verifier.extract import extract_answer
+from sppo_rl.envs.reasoning.verifier.units import word_set
 
 _NUMBERS = re.compile(r"[0-9+\-*/(). ]{1,200}", re.ASCII)
 _FORMULA = re.compile(r"[0-9A-Za-z+\-*/^(). ]{1,400}", re.ASCII)
 _LISTS = re.compile(r"[0-9A-Za-z_.#' \"\[\],\n-]{1,4000}", re.ASCII)
-_FUNCTIONS = frozenset("sin cos tan exp log ln sqrt asin acos atan sinh cosh tanh pi".split())
+_FUNCTIONS = word_set("sin cos tan exp log ln sqrt asin acos atan sinh cosh tanh pi")
 _SCREENS = {
     "countdown": _NUMBERS,
     "puzzle24": _NUMBERS,
@@ -100,7 +101,9 @@ class GymScorer(Scorer):
         self.pool.close()
 
 
-def from_reasoning_gym(task: str, size: int, seed: int = 0, instruction: str = BOXED_INSTRUCTION, **config: Any) -> list[Problem]:
+def from_reasoning_gym(
+    task: str, size: int, seed: int = 0, instruction: str = BOXED_INSTRUCTION, **config: Any
+) -> list[Problem]:
     """
     Make problems of a reasoning_gym task.
 

@@ -65,7 +65,12 @@ class ProblemOrder:
 
     def get_state(self) -> dict[str, Any]:
         """Return what :meth:`set_state` needs to go on from here: plain numbers and lists."""
-        return {"seed": self.seed, "drawn": self.drawn, "count": self.count, "by_seed": [list(pair) for pair in self._by_seed.items()]}
+        return {
+            "seed": self.seed,
+            "drawn": self.drawn,
+            "count": self.count,
+            "by_seed": [list(pair) for pair in self._by_seed.items()],
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """
@@ -75,7 +80,9 @@ class ProblemOrder:
         :raises ValueError: if it belongs to another number of problems
         """
         if state["count"] != self.count:
-            raise ValueError(f"The state belongs to {state['count']} problems, here are {self.count}: use the same data set and limits.")
+            raise ValueError(
+                f"The state belongs to {state['count']} problems, here are {self.count}: use the same data set and limits."
+            )
         self.restart(state["seed"])
         self.drawn = state["drawn"]
         self._by_seed = OrderedDict((int(seed), int(index)) for seed, index in state["by_seed"])

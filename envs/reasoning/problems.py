@@ -157,7 +157,9 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     raise ValueError(f"{path} is neither .jsonl, .json nor .parquet.")
 
 
-def from_hub(name: str, split: str = "train", config: str | None = None, source: str = "", instruction: str = "") -> list[Problem]:
+def from_hub(
+    name: str, split: str = "train", config: str | None = None, source: str = "", instruction: str = ""
+) -> list[Problem]:
     """
     Read a data set of the Hugging Face hub (or a local folder that ``datasets.load_dataset`` understands).
 

@@ -25,7 +25,7 @@ class Scorer(ABC):
         :return: a verdict for each
         """
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - optional
         """Release what the scorer holds; nothing by default."""
 
 
@@ -76,7 +76,11 @@ class TRLReward(Scorer):
     :raises ValueError: if the number of weights does not fit
     """
 
-    def __init__(self, function: Callable[..., Sequence[float | None]] | Sequence[Callable[..., Any]], weights: Sequence[float] | None = None):
+    def __init__(
+        self,
+        function: Callable[..., Sequence[float | None]] | Sequence[Callable[..., Any]],
+        weights: Sequence[float] | None = None,
+    ):
         self.functions = [function] if callable(function) else list(function)
         self.weights = [1.0 / len(self.functions)] * len(self.functions) if weights is None else list(weights)
         if len(self.weights) != len(self.functions):
@@ -144,7 +148,9 @@ def as_scorer(verifier: Scorer | VerifierPool | Callable[[str, str], float | Ver
         return AnswerScorer(verifier)
     if callable(verifier):
         return FunctionScorer(verifier)
-    raise TypeError(f"verifier must be a Scorer, a VerifierPool, a function of (response, gold) or None, got {type(verifier).__name__}.")
+    raise TypeError(
+        f"verifier must be a Scorer, a VerifierPool, a function of (response, gold) or None, got {type(verifier).__name__}."
+    )
 
 
 def soft_verdict(score: float, origin: str) -> Verdict:
@@ -161,7 +167,9 @@ def soft_verdict(score: float, origin: str) -> Verdict:
     return Verdict(score, "correct" if score == 1.0 else "partly" if score > 0.0 else "wrong")
 
 
-def score_batch(default: Scorer, problems: Sequence[Problem], responses: Sequence[str], ids: Sequence[list[int]]) -> list[Verdict]:
+def score_batch(
+    default: Scorer, problems: Sequence[Problem], responses: Sequence[str], ids: Sequence[list[int]]
+) -> list[Verdict]:
     """
     Judge a batch in which problems may have scorers of their own: one call for each scorer.
 

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-
 from sppo_rl.envs.reasoning.bandit import ReasoningTask, VerifierLike
 from sppo_rl.envs.reasoning.order import ProblemOrder
 from sppo_rl.envs.reasoning.problems import Problem
+
 from sppo_rl.vec_env import BatchedVecEnv
 
 
@@ -52,7 +52,9 @@ class MathReasoningVecEnv(BatchedVecEnv):
     ):
         if group_size < 1 or num_envs < 1 or num_envs % group_size:
             raise ValueError(f"num_envs must be a positive multiple of group_size, got {num_envs} and {group_size}.")
-        self.task = ReasoningTask(problems, tokenizer, max_prompt_tokens, max_new_tokens, verifier, use_chat_template, vocab_size)
+        self.task = ReasoningTask(
+            problems, tokenizer, max_prompt_tokens, max_new_tokens, verifier, use_chat_template, vocab_size
+        )
         self.group_size = group_size
         self.order = ProblemOrder(len(self.task.problems), seed, shuffle)
         self._current = np.full(num_envs, -1, dtype=np.int64)

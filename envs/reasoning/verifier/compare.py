@@ -95,9 +95,9 @@ class Comparison:
     def _quantities(self, gold: Node, answer: Node) -> bool:
         gold_value, gold_unit = (gold.value, gold.unit) if isinstance(gold, Quantity) else (gold, None)
         answer_value, answer_unit = (answer.value, answer.unit) if isinstance(answer, Quantity) else (answer, None)
-        if gold_unit is not None and answer_unit is not None and gold_unit != answer_unit:
-            if gold_unit == PERCENT or answer_unit == PERCENT or not self.lenient:
-                return False
+        differ = gold_unit is not None and answer_unit is not None and gold_unit != answer_unit
+        if differ and (PERCENT in (gold_unit, answer_unit) or not self.lenient):
+            return False
         if answer_unit == PERCENT and gold_unit is None:
             return self._percent(answer_value, gold_value)
         if gold_unit == PERCENT and answer_unit is None:

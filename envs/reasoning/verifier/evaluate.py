@@ -209,7 +209,7 @@ class Evaluator:
         if base == 0:
             raise Undefined("a power of zero")
         size = abs(_context.mag(base)) + 2
-        if exponent != 0 and _context.mag(exponent) > 17 or abs(exponent) * size > MAX_BITS:
+        if (exponent != 0 and _context.mag(exponent) > 17) or abs(exponent) * size > MAX_BITS:
             raise TooComplex("a power too large")
         self.charge(150)
         return base**exponent
@@ -257,9 +257,9 @@ class Evaluator:
         first = arguments[0]
         if first != 0 and _context.mag(first) > 2000 and op not in ("ln", "log", "log10", "Re", "Im", "arg"):
             raise TooComplex("argument of a function too large")
-        if op in ("exp", "sinh", "cosh", "tanh", "coth") or not _real(first):
-            if first != 0 and _context.mag(first) > 15:
-                raise TooComplex("argument of an exponential too large")
+        exponential = op in ("exp", "sinh", "cosh", "tanh", "coth") or not _real(first)
+        if exponential and first != 0 and _context.mag(first) > 15:
+            raise TooComplex("argument of an exponential too large")
         if op == "log" and len(arguments) == 2:
             base, argument = arguments
             if base in (0, 1) or argument == 0:

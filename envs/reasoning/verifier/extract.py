@@ -6,6 +6,7 @@ Every function here makes one pass over the text, so a response of a million cha
 from __future__ import annotations
 
 import re
+from collections import deque
 
 _THINK_TAG = re.compile(r"<(/?)think>", re.IGNORECASE)
 _BOX_OR_BRACE = re.compile(r"\\boxed[ \t\n]{0,8}\{|\\[{}]|\{+|\}+")
@@ -102,10 +103,8 @@ def extract_answer(response: str, mode: str = "strict") -> tuple[str | None, str
             reason = "box_inside_thinking"
         return answer, reason
     for pattern in (_MARKERS, _DOLLARS):
-        last = None
-        for last in pattern.finditer(text):
-            pass
-        if last is not None:
-            inner = _DOLLARS.search(last.group(1))
-            return (inner.group(1) if inner else last.group(1)).strip().rstrip("."), "ok"
+        found = deque(pattern.finditer(text), maxlen=1)
+        if found:
+            inner = _DOLLARS.search(found[0].group(1))
+            return (inner.group(1) if inner else found[0].group(1)).strip().rstrip("."), "ok"
     return None, reason

@@ -7,6 +7,7 @@ subprocesses that talk through pipes, so a pool works in threads, in daemonic pr
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -39,7 +40,7 @@ class _Worker:
     """One process and the job it has."""
 
     def __init__(self, memory_mb: int, self_destruct: float, modules: Sequence[str]):
-        self.errors = tempfile.TemporaryFile()
+        self.errors = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the worker
         command = [
             sys.executable,
             "-P",
@@ -106,10 +107,8 @@ class _Worker:
         """Close our ends of the pipes."""
         for stream in (self.process.stdin, self.process.stdout, self.errors):
             if stream is not None:
-                try:
+                with contextlib.suppress(BrokenPipeError):
                     stream.close()
-                except BrokenPipeError:
-                    pass
 
     def kill(self) -> None:
         """End the process and reap it."""

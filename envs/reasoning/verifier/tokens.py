@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from .units import BARE_UNITS
+from .units import BARE_UNITS, word_set
 
 MAX_CHARS = 3000
 MAX_TOKENS = 600
@@ -69,9 +69,9 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 
-_INVISIBLE = frozenset(
+_INVISIBLE = word_set(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits nolimits quad qquad "
-    "hfill boxed mathopen mathclose middle thinspace medspace thickspace space allowbreak nobreak hspace vspace".split()
+    "hfill boxed mathopen mathclose middle thinspace medspace thickspace space allowbreak nobreak hspace vspace"
 )
 _SAME_COMMAND = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "leq": "le", "geq": "ge", "leqslant": "le",
@@ -83,13 +83,13 @@ _SAME_COMMAND = {
     "lg": "log10", "sqrtsign": "sqrt", "percent": "%", "slash": "/", "notin": "nin", "minus": "-", "union": "cup", "cosec": "csc",
     "Re": "Re", "Im": "Im", "ge*": "ge", "operatorname*": "operatorname", "plusmn": "pm", "bigcup": "cup",
 }  # fmt: skip
-_TEXT_COMMANDS = frozenset(
+_TEXT_COMMANDS = word_set(
     "text mbox textbf textit textrm textsf texttt textnormal emph mathrm mathbf mathit mathsf mathtt operatorname hbox bf rm bm "
-    "boldsymbol mathbb mathcal mathscr mathfrak textsc underline".split()
+    "boldsymbol mathbb mathcal mathscr mathfrak textsc underline"
 )
-_NAMES = frozenset(
+_NAMES = word_set(
     "sqrt cbrt sin cos tan cot sec csc arcsin arccos arctan asin acos atan sinh cosh tanh ln log exp pi infty infinity oo inf Inf "
-    "abs alpha beta gamma delta theta lambda sigma omega phi rho tau epsilon union cosec".split()
+    "abs alpha beta gamma delta theta lambda sigma omega phi rho tau epsilon union cosec"
 )
 _CONNECTIVES = frozenset({"and", "or"})
 _LETTER_UNITS = frozenset("mshgJNKWVACL")
@@ -288,16 +288,20 @@ def _scan_letters(run: str, tokens: list[Token], spaced: bool, in_text: bool) ->
         and not (tokens and (tokens[-1].kind in ("num", "text") or tokens[-1].value in ("}", ")", "/")))
     ):
         tokens.append(Token("letter", run, spaced))
-    elif in_text:
-        tokens.append(Token("text", run, spaced))
     elif (
-        len(run) >= 2
-        and run in BARE_UNITS
-        and tokens
-        and (tokens[-1].kind == "num" or tokens[-1].value in (")", "}", "/", "text"))
+        in_text
+        or (
+            len(run) >= 2
+            and run in BARE_UNITS
+            and tokens
+            and (tokens[-1].kind == "num" or tokens[-1].value in (")", "}", "/", "text"))
+        )
+        or (
+            len(run) >= 4
+            and _VOWELS.search(run)
+            and not any(name in run for name in ("sqrt", "sin", "cos", "tan", "log", "pi"))
+        )
     ):
-        tokens.append(Token("text", run, spaced))
-    elif len(run) >= 4 and _VOWELS.search(run) and not any(name in run for name in ("sqrt", "sin", "cos", "tan", "log", "pi")):
         tokens.append(Token("text", run, spaced))
     else:
         start = 0

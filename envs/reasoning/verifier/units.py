@@ -4,6 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
+
+def word_set(text: str) -> frozenset[str]:
+    """
+    Split a text into its words.
+
+    :param text: words with spaces between them
+    """
+    return frozenset(text.split())
+
+
 _SYNONYMS = """
 cm centimeter centimetre centimeters centimetres cms
 mm millimeter millimetre millimeters millimetres
@@ -50,9 +60,9 @@ ev eV electronvolt electronvolts
 """
 _CANONICAL = {name: line.split()[0] for line in _SYNONYMS.strip().splitlines() for name in line.split()}
 
-BARE_UNITS = frozenset(
+BARE_UNITS = word_set(
     "cm mm km nm ft yd mi sec secs min mins hr hrs kg mg lb lbs oz ml mL deg mph mol rad Hz eV Pa cms kms yds days units unit inches "
-    "inch feet foot miles hours minutes seconds meters degrees dollars cents percent square sq cubic per USD erg ergs mL".split()
+    "inch feet foot miles hours minutes seconds meters degrees dollars cents percent square sq cubic per USD erg ergs mL"
 )
 """Unit names that are read as units behind a number even outside ``\\text{…}``."""
 
@@ -64,7 +74,7 @@ MULTIPLIERS = {
 
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cu": 3, "cubed": 3}
 
-_NEVER_UNITS = frozenset(
+_NEVER_UNITS = word_set(
     "or and not minus negative plus times over divided less more than about around approximately maybe perhaps but if is isn isnt the "
     "are was to from half halves third thirds fourth fourths quarter quarters fifth fifths sixth sixths seventh eighth eighths ninth "
     "tenth tenths hundredth hundredths thousandth thousandths zero one two three four five six seven eight nine ten eleven twelve "
@@ -72,7 +82,7 @@ _NEVER_UNITS = frozenset(
     "between factorial mod modulo base power root pi e i infinity infinite squareroot point opposite inverse reciprocal also other "
     "another otherwise possibly probably can could would should double triple twice thrice pair pairs score gross least most up down "
     "greater larger smaller off away million millions billion billions hundred hundreds thousand thousands trillion dozen "
-    "different unknown random some all every each both".split()
+    "different unknown random some all every each both"
 )
 
 Unit = tuple[tuple[str, int], ...]

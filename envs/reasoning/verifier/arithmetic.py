@@ -1,0 +1,207 @@
+"""The layer of the parser that reads sums, products, signs, powers and subscripts."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from .cursor import Cursor
+from .tokens import Token, TooComplex, Unreadable
+from .tree import Apply, BaseNumber, Node, Number, Symbol
+
+RELATIONS = {
+    "=": "=",
+    "<": "<",
+    ">": ">",
+    "le": "<=",
+    "ge": ">=",
+    "approx": "~",
+    "in": "in",
+    "ne": "!=",
+    "equiv": "=",
+    "sim": "~",
+}
+_SIGNS = {"+": "+", "-": "-", "pm": "plusminus", "mp": "minusplus"}
+_BASE_WORDS = {
+    "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
+    "twelve": "12", "sixteen": "16", "hex": "16", "base": "",
+}  # fmt: skip
+
+
+class Arithmetic(Cursor):
+    """Sums of products of powers."""
+
+    def sum(self) -> Node:
+        """Read terms with signs between them."""
+        self.enter()
+        terms: list[Node] = []
+        sign = "+"
+        if self.peek().value in _SIGNS and self.peek().kind in ("op", "cmd"):
+            sign = _SIGNS[self.next().value]
+        while True:
+            term = self.product()
+            if sign == "-":
+                term = Apply("neg", (term,))
+            elif sign != "+":
+                term = Apply(sign, (term,))
+            terms.append(term)
+            token = self.peek()
+            if token.kind not in ("op", "cmd") or token.value not in _SIGNS:
+                break
+            sign = _SIGNS[self.next().value]
+        self.depth -= 1
+        return terms[0] if len(terms) == 1 else Apply("add", tuple(terms))
+
+    def product(self) -> Node:
+        """Read factors, with or without a sign between them."""
+        factors = [self.signed()]
+        while True:
+            token = self.peek()
+            if token.kind == "op" and token.value == "*":
+                self.at += 1
+                factors.append(self.signed())
+            elif token.kind == "op" and token.value == "/":
+                self.at += 1
+                factors.append(Apply("inv", (self.signed(),)))
+            elif self.starts_atom(token):
+                self.juxtaposed(factors, token)
+            else:
+                break
+        return factors[0] if len(factors) == 1 else Apply("mul", tuple(factors))
+
+    def juxtaposed(self, factors: list[Node], token: Token) -> None:
+        """Multiply by what follows without a sign; a whole number before a fraction of numbers makes a mixed number."""
+        previous = self.tokens[self.at - 1]
+        whole = factors[-1] if isinstance(factors[-1], Number) and factors[-1].value.denominator == 1 else None
+        if token.kind == "num":
+            if (
+                previous.kind == "num"
+                and whole is not None
+                and token.spaced
+                and self.is_op("/", 1)
+                and self.peek(2).kind == "num"
+            ):  # 1 4/5
+                top, bottom = read_number(self.next().value), read_number(self.peek(1).value)
+                self.at += 2
+                if bottom == 0 or "." in previous.value or self.is_op("^"):
+                    raise Unreadable("a mixed number with denominator 0")
+                factors[-1] = Number(whole.value + top / bottom)
+                return
+            raise Unreadable("a number behind a value")
+        factor = self.power()
+        if token.value == "frac" and previous.kind == "num" and whole is not None and len(factors) == 1:
+            ratio = _plain_ratio(factor)
+            if ratio is not None:
+                factors[-1] = Number(whole.value + ratio)
+                return
+        factors.append(factor)
+
+    def starts_atom(self, token: Token) -> bool:
+        """Tell whether a token begins another factor."""
+        if token.kind in ("num", "letter"):
+            return True
+        if token.kind == "cmd":
+            if token.value == "frac" and self.is_op("{", 1) and self.peek(2).kind == "text":
+                return False
+            return (
+                token.value not in RELATIONS
+                and token.value not in _SIGNS
+                and token.value not in ("cup", "cap", "setminus", "end", "circ")
+            )
+        if token.kind == "op":
+            return token.value in ("(", "[", "{", r"\{") or (token.value == "|" and self.bars == 0)
+        return False
+
+    def signed(self) -> Node:
+        """Read a factor that may have signs before it."""
+        negative = False
+        while self.peek().kind == "op" and self.peek().value in ("+", "-"):
+            negative ^= self.next().value == "-"
+        node = self.power()
+        return Apply("neg", (node,)) if negative else node
+
+    def power(self) -> Node:
+        """Read an atom with what stands behind it."""
+        base = self.atom()
+        while True:
+            if self.is_op("!"):
+                self.at += 1
+                if self.is_op("!"):
+                    raise Unreadable("double factorial")
+                base = Apply("factorial", (base,))
+            elif self.is_op("'"):
+                self.at += 1
+                if not isinstance(base, Symbol):
+                    raise Unreadable("a prime behind a value")
+                base = Symbol(base.name + "'")
+            elif self.is_op("^"):
+                start = self.at
+                if self.degree_sign():
+                    self.at = start
+                    return base
+                self.at += 1
+                base = Apply("pow", (base, self.script()))
+            elif self.is_op("_"):
+                base = self.subscripted(base)
+            else:
+                return base
+
+    def script(self) -> Node:
+        """What stands behind ``^``: a group, or one atom (``x^10`` is read as x to the tenth, as people mean it)."""
+        self.enter()
+        negative = self.is_op("-")
+        self.at += negative
+        node = self.atom()
+        if self.is_op("^"):
+            self.at += 1
+            node = Apply("pow", (node, self.script()))
+        self.depth -= 1
+        return Apply("neg", (node,)) if negative else node
+
+    def subscripted(self, base: Node) -> Node:
+        """Read ``_…``: part of a name, or the base of a number."""
+        self.at += 1
+        if self.is_op("{"):
+            end, depth = self.at + 1, 1
+            while end < len(self.tokens) and depth:
+                depth += {"{": 1, "}": -1}.get(self.tokens[end].value, 0) if self.tokens[end].kind == "op" else 0
+                end += 1
+            inner = [token.value for token in self.tokens[self.at + 1 : end - 1] if token.value not in ("(", ")")]
+            self.at = end
+        else:
+            inner = [self.next().value]
+        name = "".join(_BASE_WORDS.get(value, value) for value in inner)
+        if isinstance(base, Symbol):
+            return Symbol(f"{base.name}_{name}")
+        if (
+            isinstance(base, Number)
+            and base.value.denominator == 1
+            and base.value >= 0
+            and name.isdigit()
+            and 2 <= int(name[:4]) <= 36
+        ):
+            digits = str(base.value.numerator)
+            if any(int(digit) >= int(name) for digit in digits):
+                raise Unreadable("a digit too large for its base")
+            return Number(base.value) if name == "10" else BaseNumber(digits, int(name))
+        raise Unreadable("a subscript behind a value")
+
+
+def read_number(text: str) -> Fraction:
+    """A decimal or scientific literal, exactly; exponents beyond four digits are refused."""
+    mantissa, _, exponent = text.lower().partition("e")
+    if len(exponent.lstrip("+-0")) > 4:
+        raise TooComplex("exponent too large")
+    whole, _, decimals = mantissa.partition(".")
+    value = Fraction(int((whole + decimals) or "0"), 10 ** len(decimals))
+    return value * Fraction(10) ** int(exponent) if exponent else value
+
+
+def _plain_ratio(node: Node) -> Fraction | None:
+    """The value of ``\\frac{a}{b}`` with whole numbers a and b."""
+    if not (isinstance(node, Apply) and node.op == "mul" and len(node.args) == 2):
+        return None
+    top, inverse = node.args
+    bottom = inverse.args[0] if isinstance(inverse, Apply) and inverse.op == "inv" else None
+    if not isinstance(top, Number) or not isinstance(bottom, Number) or bottom.value == 0:
+        return None
+    return top.value / bottom.value if top.value.denominator == bottom.value.denominator == 1 else None

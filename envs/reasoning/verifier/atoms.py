@@ -1,0 +1,280 @@
+"""The layer of the parser that reads numbers, names, functions, brackets and matrices."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from .arithmetic import Arithmetic, read_number
+from .cursor import MAX_ITEMS
+from .tokens import Token, TooComplex, Unreadable
+from .tree import Apply, Constant, Items, Matrix, Node, Number, Relation, Symbol
+from .units import word_set
+
+_FUNCTIONS = word_set(
+    "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh coth ln log log10 exp abs Re Im arg gcd lcm max min"
+)
+_CONSTANTS = {"pi": "pi", "infty": "infty"}
+_GREEK = word_set(
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega Gamma Delta Theta "
+    "Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar ell"
+)
+_CLOSING = {"(": (")", "]"), "[": ("]", ")"), r"\{": (r"\}",), "{": ("}",)}
+_ACCENTS = word_set(
+    "overline bar vec hat tilde widehat overrightarrow overleftrightarrow dot ddot angle triangle measuredangle"
+)
+_APPLIED = frozenset("fghFG")
+
+
+class Atoms(Arithmetic):
+    """What stands between operators."""
+
+    def atom(self) -> Node:
+        """Read a number, a name, a command with its arguments, or something in brackets."""
+        self.enter()
+        node = self.unchecked_atom()
+        self.depth -= 1
+        return node
+
+    def unchecked_atom(self) -> Node:
+        """Read an atom; the depth is the business of the caller."""
+        token = self.next()
+        if token.kind == "num":
+            return self.number(token)
+        if token.kind == "letter":
+            return self.letter(token)
+        if token.kind == "text":
+            words = [token.value]
+            while self.peek().kind == "text" and self.peek().value not in ("and", "or"):
+                words.append(self.next().value)
+            return Symbol("word:" + " ".join(words).lower())
+        if token.kind == "cmd":
+            return self.command(token.value)
+        if token.value in ("(", "[", r"\{", "{"):
+            return self.bracketed(token.value)
+        if token.value == "|" and self.bars == 0:
+            self.bars += 1
+            node = self.sum()
+            self.bars -= 1
+            self.expect("|")
+            return Apply("abs", (node,))
+        raise Unreadable(f"unexpected {token.value!r}")
+
+    def number(self, token: Token) -> Node:
+        """Read a number, which may have a repeating part behind it."""
+        value = read_number(token.value)
+        if "." not in token.value or not self.is_cmd("overline", "bar"):
+            return Number(value)
+        # a repeating decimal: 0.1\overline{6}
+        self.at += 1
+        self.expect("{")
+        period = self.next()
+        self.expect("}")
+        if period.kind != "num" or not period.value.isdigit():
+            raise Unreadable("a repeating part that is no number")
+        places = len(token.value.split(".")[1])
+        return Number(value + Fraction(int(period.value), (10 ** len(period.value) - 1) * 10**places))
+
+    def letter(self, token: Token) -> Node:
+        """Read a variable, a constant, or an unknown function with its arguments."""
+        name = token.value
+        if name == "e" or name == "i":
+            return Constant(name)
+        if name == "mathbb:R":
+            infinity = Constant("infty")
+            return Items("()", (Apply("neg", (infinity,)), infinity))
+        follows = self.peek()
+        if follows.kind == "op" and follows.value == "(" and not follows.spaced:
+            inside = self.peek(1)
+            if name in _APPLIED or (inside.kind == "num" and self.is_op(")", 2)):
+                self.at += 1
+                argument = self.list_of_values()
+                self.expect(")")
+                return Apply(f"call:{name}", argument.items if isinstance(argument, Items) else (argument,))
+        return Symbol(name)
+
+    def command(self, name: str) -> Node:
+        """Read a LaTeX command with its arguments."""
+        if name in _CONSTANTS:
+            return Constant(_CONSTANTS[name])
+        if name == "frac":
+            return Apply("mul", (self.argument(True), Apply("inv", (self.argument(True),))))
+        if name == "binom":
+            return Apply("binom", (self.argument(True), self.argument(True)))
+        if name in ("sqrt", "cbrt"):
+            index: Node | None = Number(Fraction(3)) if name == "cbrt" else None
+            if self.is_op("["):
+                self.at += 1
+                index = self.sum()
+                self.expect("]")
+            radicand = self.argument()
+            return Apply("sqrt", (radicand,)) if index is None else Apply("root", (radicand, index))
+        if name in _FUNCTIONS:
+            return self.function(name)
+        if name == "emptyset":
+            return Items("set", ())
+        if name in _GREEK:
+            return Symbol(name)
+        if name == "begin":
+            return self.environment()
+        if name in ("lfloor", "lceil"):
+            node = self.sum()
+            closing = self.next()
+            if closing.value != "r" + name[1:]:
+                raise Unreadable("a floor that is not closed")
+            return Apply(name[1:], (node,))
+        if name in _ACCENTS:
+            return Symbol(f"{name}:{self.raw_argument()}")
+        raise Unreadable(f"command \\{name}")
+
+    def raw_argument(self) -> str:
+        """The tokens of one argument as a string: names of points and the like."""
+        if not self.is_op("{"):
+            letters = [self.next().value]
+            while self.peek().kind == "letter" and not self.peek().spaced:
+                letters.append(self.next().value)
+            return "".join(letters)
+        self.at += 1
+        parts: list[str] = []
+        while not self.is_op("}"):
+            token = self.next()
+            if token.kind not in ("letter", "num", "text"):
+                raise Unreadable("an accent over an expression")
+            parts.append(token.value)
+        self.at += 1
+        return "".join(parts)
+
+    def argument(self, digitwise: bool = False) -> Node:
+        """The argument of a command: a group, or one atom; ``digitwise`` takes one digit of a number, as TeX does."""
+        token = self.peek()
+        if digitwise and token.kind == "num" and len(token.value) > 1:
+            # \\frac12 and \\frac 59: TeX takes one digit at a time; anything longer is ambiguous
+            if not token.value.isdigit() or len(token.value) > 2 or self.tokens[self.at - 1].value != "frac":
+                raise Unreadable("digits behind \\frac")
+            self.tokens[self.at : self.at + 1] = [Token("num", digit) for digit in token.value]
+        if self.is_op("{"):
+            self.at += 1
+            node = self.list_of_values()
+            self.expect("}")
+            return node
+        return self.atom()
+
+    def function(self, name: str) -> Node:
+        """``sin x``, ``\\sin^2 x``, ``\\sin^{-1} x``, ``\\log_2 8``, ``\\ln(x+1)``, ``\\cos 2\\theta``."""
+        base: Node | None = None
+        exponent: Node | None = None
+        while self.is_op("^") or (self.is_op("_") and name == "log"):
+            if self.next().value == "_":
+                base = self.atom()
+            else:
+                exponent = self.script()
+        if name in ("gcd", "lcm", "max", "min"):
+            raise Unreadable(f"\\{name}")
+        bracket = self.peek()
+        if (bracket.kind == "op" and bracket.value in ("(", "{", "[")) or bracket.value == "|":
+            argument = self.atom()
+        else:
+            factors = [self.signed()]
+            while (
+                self.peek().kind == "letter"
+                or (self.peek().kind == "cmd" and self.peek().value in (_GREEK | {"pi", "sqrt", "frac"}))
+            ) and not isinstance(factors[0], Apply | Items) | (self.peek().kind == "cmd" and self.peek().value in _FUNCTIONS):
+                factors.append(self.power())
+            if self.is_op("/") and self.peek(1).kind == "num" and isinstance(factors[-1], Constant | Symbol):
+                # \sin \pi/6 is the sine of π/6
+                self.at += 1
+                factors.append(Apply("inv", (self.power(),)))
+            argument = factors[0] if len(factors) == 1 else Apply("mul", tuple(factors))
+        if isinstance(argument, Items):
+            raise Unreadable("a function of several values")
+        inverse = isinstance(exponent, Apply) and exponent == Apply("neg", (Number(Fraction(1)),))
+        if inverse and name in ("sin", "cos", "tan"):
+            return Apply("arc" + name, (argument,))
+        if base is not None:
+            node = Apply("log", (base, argument))
+        elif name in ("log", "ln"):
+            node = Apply(name, (argument,))
+        else:
+            node = Apply(name, (argument,))
+        return node if exponent is None else Apply("pow", (node, exponent))
+
+    def bracketed(self, opening: str) -> Node:
+        """Read what a bracket holds: a value, a tuple, an interval, a set."""
+        self.enter()
+        bars, self.bars = self.bars, 0
+        if opening == r"\{" and self.is_op(r"\}"):
+            self.at += 1
+            self.depth -= 1
+            return Items("set", ())
+        if opening == r"\{" and self.peek().kind == "letter" and (self.is_op("|", 1) or self.is_op(":", 1)):
+            # a set by a condition: {x | x > 2}
+            self.at += 2
+            condition = self.relation()
+            self.expect(r"\}")
+            self.depth -= 1
+            self.bars = bars
+            if not isinstance(condition, Relation):
+                raise Unreadable("a set by a condition that is no relation")
+            return condition
+        node = self.list_of_values()
+        closing = self.next().value
+        self.depth -= 1
+        self.bars = bars
+        if closing not in _CLOSING[opening]:
+            raise Unreadable(f"{opening!r} closed by {closing!r}")
+        listed = isinstance(node, Items) and node.kind == "list"
+        if opening == "{":
+            return node
+        if opening == r"\{":
+            return Items("set", node.items if listed and isinstance(node, Items) else (node,))
+        if listed and isinstance(node, Items):
+            return Items(opening + closing, node.items)
+        if isinstance(node, Items) and node.kind == "ratio":
+            return node
+        if opening + closing == "()" or (opening + closing == "[]" and not isinstance(node, Relation | Items)):
+            return node
+        raise Unreadable(f"one value between {opening!r} and {closing!r}")
+
+    def environment(self) -> Node:
+        """A matrix; its determinant for ``vmatrix``; an array without its column letters."""
+        name = self.environment_name()
+        if name not in ("pmatrix", "bmatrix", "Bmatrix", "matrix", "smallmatrix", "array", "vmatrix"):
+            raise Unreadable(f"environment {name}")
+        if name == "array":
+            if not self.is_op("{"):
+                raise Unreadable("an array without columns")
+            while not self.is_op("}"):
+                self.at += 1
+                if self.peek().kind == "end":
+                    raise Unreadable("an array that breaks off")
+            self.at += 1
+        rows: list[tuple[Node, ...]] = []
+        row: list[Node] = []
+        while True:
+            if self.is_cmd("end"):
+                break
+            row.append(self.relation())
+            if len(row) * (len(rows) + 1) > MAX_ITEMS:
+                raise TooComplex(f"more than {MAX_ITEMS} entries")
+            if self.is_op("&"):
+                self.at += 1
+            elif self.is_op(r"\\"):
+                self.at += 1
+                rows.append(tuple(row))
+                row = []
+            elif not self.is_cmd("end"):
+                raise Unreadable("a matrix that is not closed")
+        if row:
+            rows.append(tuple(row))
+        self.at += 1
+        if self.environment_name() != name or len({len(entries) for entries in rows}) != 1 or name == "vmatrix":
+            raise Unreadable("a matrix whose rows differ in length")
+        return Matrix(tuple(rows))
+
+    def environment_name(self) -> str:
+        """Read the name behind ``\\begin`` or ``\\end``."""
+        self.expect("{")
+        name = ""
+        while not self.is_op("}"):
+            name += self.next().value
+        self.at += 1
+        return name
