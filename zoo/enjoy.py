@@ -52,8 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--episodes must be at least 1, got {arguments.episodes}.")
     choose_renderer()
     model = chosen_model(arguments)
-    env = gym.make(arguments.env, render_mode="rgb_array")
-    first_frame(env)
+    env = make_rendered(arguments.env)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     fps = env.metadata.get("render_fps", 30)
     th.manual_seed(arguments.seed)
@@ -118,19 +117,31 @@ def choose_renderer() -> None:
         os.environ.setdefault("MUJOCO_GL", "egl")
 
 
-def first_frame(env: gym.Env) -> None:
+def make_rendered(env_id: str) -> gym.Env:
     """
-    Try to render.
+    Make an environment that renders to arrays, and render once.
 
-    :param env: with ``render_mode="rgb_array"``
+    :param env_id: a Gymnasium id
     :raises UsageError: if this machine cannot; says what to do
     """
     try:
+        env = gym.make(env_id, render_mode="rgb_array")
         env.reset(seed=0)
         frame(env)
-    except (ImportError, AttributeError, RuntimeError, OSError, gym.error.Error) as error:
+        return env
+    except Exception as error:
+        if not isinstance(error, _rendering_errors()):
+            raise
         raise UsageError(
-            f"This environment cannot be rendered here ({type(error).__name__}: {error}). MuJoCo tasks need OpenGL: on a machine without a "
-            "screen install EGL (Debian: apt install libegl1) and set MUJOCO_GL=egl, or OSMesa (apt install libosmesa6) and set "
+            f"{env_id} cannot be rendered here ({type(error).__name__}: {error}). MuJoCo tasks need OpenGL: on a machine without a screen "
+            "install EGL (Debian: apt install libegl1) and set MUJOCO_GL=egl, or OSMesa (apt install libosmesa6) and set "
             "MUJOCO_GL=osmesa. Other tasks need pygame (pip install 'sppo-rl[control]')."
         ) from error
+
+
+def _rendering_errors() -> tuple[type[Exception], ...]:
+    """What missing graphics libraries raise; MuJoCo's own error exists only where it has been imported."""
+    errors: list[type[Exception]] = [ImportError, AttributeError, RuntimeError, OSError, gym.error.Error]
+    if "mujoco" in sys.modules and hasattr(sys.modules["mujoco"], "FatalError"):
+        errors.append(sys.modules["mujoco"].FatalError)
+    return tuple(errors)
