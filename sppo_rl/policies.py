@@ -25,6 +25,7 @@ from gymnasium import spaces
 from stable_baselines3.common.distributions import (
     CategoricalDistribution,
     DiagGaussianDistribution,
+    Distribution,
     StateDependentNoiseDistribution,
 )
 from stable_baselines3.common.policies import (
@@ -33,11 +34,13 @@ from stable_baselines3.common.policies import (
     BasePolicy,
     MultiInputActorCriticPolicy,
 )
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
 from torch import nn
 
 from sppo_rl.collection import Sampler
 from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.numpy_actor import NumpyActor, sample_head
+from sppo_rl.plain import PlainActor, take_apart
 
 
 class DecisionEvaluation(NamedTuple):
@@ -186,6 +189,10 @@ class SequencePolicy(BasePolicy):
         :param value: in outcome units
         """
 
+    def plain_actor(self) -> PlainActor | None:
+        """Take the actor apart if it is plain enough for the faster paths; ``None`` where PyTorch's general one must be taken."""
+        return None
+
     def chunks(self, rows: th.Tensor) -> Iterator[th.Tensor]:
         """
         Split the rows of a minibatch into what one forward pass takes.
@@ -203,7 +210,19 @@ class SequenceActorCritic(SequencePolicy):
     unless asked for (a shared one is trained by the actor alone), and the critic has an optimizer of its own.
     """
 
+    action_net: nn.Module
+    value_net: nn.Linear
+    mlp_extractor: MlpExtractor
+    pi_features_extractor: BaseFeaturesExtractor
+    vf_features_extractor: BaseFeaturesExtractor
+    share_features_extractor: bool
+    action_dist: Distribution
+    log_std: nn.Parameter
+
     def __init__(self, *args: Any, share_features_extractor: bool = False, **kwargs: Any):
+        if kwargs.get("optimizer_class", th.optim.Adam) is th.optim.Adam and kwargs.get("optimizer_kwargs") is None:
+            # SB3's epsilon; one kernel for all parameters
+            kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}
         super().__init__(*args, share_features_extractor=share_features_extractor, **kwargs)
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
@@ -229,10 +248,16 @@ class SequenceActorCritic(SequencePolicy):
             modules.append(self.vf_features_extractor)
         return [parameter for module in modules if isinstance(module, nn.Module) for parameter in module.parameters()]
 
+    def plain_actor(self) -> PlainActor | None:
+        """See :class:`SequencePolicy`."""
+        # a subclass may override any step between observation and action
+        return take_apart(self) if type(self) is MlpPolicy else None
+
     def make_sampler(self, rng: np.random.Generator, deterministic: bool = False) -> Sampler:
         """See :class:`SequencePolicy`."""
-        twin = NumpyActor.of(self, rng, deterministic)  # type: ignore[arg-type]
-        if twin is not None:
+        plain = self.plain_actor()
+        if plain is not None:
+            twin = NumpyActor(plain, rng, deterministic)
             return lambda observations, copies: twin(observations)  # type: ignore[arg-type]
         if type(self.action_dist) in (CategoricalDistribution, DiagGaussianDistribution):
             # the same random numbers as the twin draws, whatever network comes before the head

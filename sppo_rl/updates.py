@@ -8,6 +8,8 @@ from typing import Any
 import torch as th
 
 from sppo_rl.episodes import EpisodeBatch, take
+from sppo_rl.fused import CHUNK as FUSED_CHUNK
+from sppo_rl.fused import FusedSurrogate
 from sppo_rl.losses import (
     approximate_kl,
     binary_cross_entropy,
@@ -91,7 +93,13 @@ class ActorStep(_Means):
         self.policy, self.batch, self.clip_range = policy, batch, clip_range
         self.ent_coef, self.max_grad_norm, self.loss_aggregation = ent_coef, max_grad_norm, loss_aggregation
         self.skip_zero_advantage = skip_zero_advantage
-        self.parameters = policy.actor_parameters()
+        self.parameters, self.device = policy.actor_parameters(), policy.device
+        plain = policy.plain_actor()
+        self.fused = None if plain is None else FusedSurrogate(plain)
+        if plain is not None:
+            assert isinstance(batch.observations, th.Tensor)
+            self.flat_observations = batch.observations.flatten(1).float()
+            self.flat_actions = batch.actions.flatten() if plain.log_std is None else batch.actions.flatten(1)
         per_decision = advantages.ndim == 2
         self.advantages = advantages if per_decision else advantages[batch.sequence].unsqueeze(1)
 
@@ -114,24 +122,8 @@ class ActorStep(_Means):
             if not counts.all():
                 rows, weights = rows[counts], weights[counts]
         decisions = max(int(batch.mask[rows].sum()), 1)
-        sums = th.zeros(4, device=policy.device)
         policy.optimizer.zero_grad()
-        start = 0
-        for chunk in policy.chunks(rows) if len(rows) else ():
-            weight = weights[start : start + len(chunk)].to(policy.device)
-            start += len(chunk)
-            observations = to_device(take(batch.observations, chunk), policy.device)
-            log_prob, entropy, mask = policy.evaluate_decisions(observations, batch.actions[chunk].to(policy.device))
-            old_log_prob = batch.old_log_prob[chunk].to(policy.device)
-            surrogate = clipped_surrogate(log_prob, old_log_prob, self.advantages[chunk].to(policy.device), self.clip_range)
-            loss = (weight * surrogate).sum()
-            total = loss if self.ent_coef == 0.0 else loss - self.ent_coef * (weight * entropy).sum()
-            total.backward()
-            with th.no_grad():
-                sums[0] += loss
-                sums[1] += (entropy * mask).sum()
-                sums[2] += (approximate_kl(log_prob, old_log_prob) * mask).sum()
-                sums[3] += (clipped(log_prob, old_log_prob, self.clip_range) * mask).sum()
+        sums = self._backward(rows, weights) if self.fused is None else self._backward_fused(rows, weights)
         require_finite("train/policy_gradient_loss", sums[0])
         norm = th.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         require_finite("train/actor_grad_norm", norm)
@@ -147,6 +139,45 @@ class ActorStep(_Means):
             actor_grad_norm=float(norm),
         )
         return kl
+
+    def _backward(self, rows: th.Tensor, weights: th.Tensor) -> th.Tensor:
+        """Add the gradient of these rows; (4,) sums of weighted surrogate, entropy, approximate KL, decisions outside the clip range."""
+        policy, batch = self.policy, self.batch
+        sums = th.zeros(4, device=self.device)
+        start = 0
+        for chunk in policy.chunks(rows) if len(rows) else ():
+            weight = weights[start : start + len(chunk)].to(self.device)
+            start += len(chunk)
+            observations = to_device(take(batch.observations, chunk), self.device)
+            log_prob, entropy, mask = policy.evaluate_decisions(observations, batch.actions[chunk].to(self.device))
+            old_log_prob = batch.old_log_prob[chunk].to(self.device)
+            surrogate = clipped_surrogate(log_prob, old_log_prob, self.advantages[chunk].to(self.device), self.clip_range)
+            loss = (weight * surrogate).sum()
+            total = loss if self.ent_coef == 0.0 else loss - self.ent_coef * (weight * entropy).sum()
+            total.backward()
+            with th.no_grad():
+                sums[0] += loss
+                sums[1] += (entropy * mask).sum()
+                sums[2] += (approximate_kl(log_prob, old_log_prob) * mask).sum()
+                sums[3] += (clipped(log_prob, old_log_prob, self.clip_range) * mask).sum()
+        return sums
+
+    def _backward_fused(self, rows: th.Tensor, weights: th.Tensor) -> th.Tensor:
+        """The same for a plain actor, which takes one decision a step."""
+        assert self.fused is not None
+        old_log_prob, advantages = self.batch.old_log_prob.squeeze(1), self.advantages.squeeze(1)
+        sums = th.zeros(4)
+        for chunk, weight in zip(rows.split(FUSED_CHUNK), weights.squeeze(1).split(FUSED_CHUNK), strict=True):
+            sums += self.fused.accumulate(
+                self.flat_observations[chunk],
+                self.flat_actions[chunk],
+                old_log_prob[chunk],
+                advantages[chunk],
+                weight,
+                self.clip_range,
+                self.ent_coef,
+            )
+        return sums
 
 
 class CriticStep(_Means):
@@ -171,7 +202,7 @@ class CriticStep(_Means):
     ):
         super().__init__()
         self.policy, self.batch, self.max_grad_norm = policy, batch, max_grad_norm
-        self.parameters = policy.critic_parameters()
+        self.parameters, self.device = policy.critic_parameters(), policy.device
         self.of_contexts = targets.ndim == 1
         scale = policy.value_scale
         self.bce = scale.is_probability
@@ -187,10 +218,10 @@ class CriticStep(_Means):
             # what is left outside the interval is rounding
             self.targets = targets.clamp(0.0, 1.0)
         else:
-            self.targets = scale.normalize(targets.to(policy.device)).cpu()
+            self.targets = scale.normalize(targets.to(self.device)).cpu()
             if clip_range_vf is not None and batch.values is not None:
                 self.clip_range = clip_range_vf / float(scale.std)
-                self.old_outputs = scale.normalize(batch.values.to(policy.device)).cpu()
+                self.old_outputs = scale.normalize(batch.values.to(self.device)).cpu()
 
     def step(self, sequences: th.Tensor) -> None:
         """
@@ -202,22 +233,22 @@ class CriticStep(_Means):
         policy, batch = self.policy, self.batch
         rows = sequences if self.of_contexts else rows_of(sequences, batch)
         count = len(rows) if self.of_contexts else max(int(batch.mask[rows].sum()), 1)
-        total = th.zeros((), device=policy.device)
+        total = th.zeros((), device=self.device)
         policy.critic_optimizer.zero_grad()
         for chunk in policy.chunks(rows):
-            targets = self.targets[chunk].to(policy.device)
+            targets = self.targets[chunk].to(self.device)
             if self.of_contexts:
-                outputs = policy.context_value_logits(to_device(take(batch.contexts, chunk), policy.device))
+                outputs = policy.context_value_logits(to_device(take(batch.contexts, chunk), self.device))
             else:
-                observations = to_device(take(batch.observations, chunk), policy.device)
-                outputs = policy.decision_value_logits(observations, batch.actions[chunk].to(policy.device))
+                observations = to_device(take(batch.observations, chunk), self.device)
+                outputs = policy.decision_value_logits(observations, batch.actions[chunk].to(self.device))
             if self.bce:
                 errors = binary_cross_entropy(outputs, targets)
             else:
-                old = None if self.old_outputs is None else self.old_outputs[chunk].to(policy.device)
+                old = None if self.old_outputs is None else self.old_outputs[chunk].to(self.device)
                 errors = squared_error(outputs, targets, old, self.clip_range)
             if not self.of_contexts:
-                errors = errors * batch.mask[chunk].to(policy.device)
+                errors = errors * batch.mask[chunk].to(self.device)
             loss = errors.sum() / count
             loss.backward()
             total += loss.detach()

@@ -1,0 +1,45 @@
+"""Recognises the plain MLP actors that have faster ways of sampling and training than PyTorch's general ones."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gymnasium import spaces
+from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
+from torch import nn
+
+
+class PlainActor(NamedTuple):
+    """A policy's actor taken apart."""
+
+    linears: list[nn.Linear]
+    relu: list[bool]
+    """Whether a hidden layer ends in ReLU; otherwise in tanh."""
+    log_std: nn.Parameter | None
+    """(act,) of a Gaussian head; ``None`` for a categorical one."""
+
+
+def take_apart(policy: ActorCriticPolicy) -> PlainActor | None:
+    """
+    Recognise an actor of linear layers, each hidden one followed by tanh or ReLU, with a categorical or Gaussian head on the CPU.
+
+    :param policy: whose methods are those of SB3: what a subclass overrides is not seen here
+    :return: its parts, or ``None`` if it is of another kind
+    """
+    space = policy.observation_space
+    if not isinstance(space, spaces.Box) or is_image_space(space) or policy.device.type != "cpu":
+        return None
+    if type(policy.features_extractor) is not FlattenExtractor or type(policy.mlp_extractor) is not MlpExtractor:
+        return None
+    if type(policy.action_dist) not in (CategoricalDistribution, DiagGaussianDistribution):
+        return None
+    hidden = list(policy.mlp_extractor.policy_net)
+    linears, activations = [*hidden[0::2], policy.action_net], hidden[1::2]
+    if not all(type(layer) is nn.Linear for layer in linears) or len(linears) != len(activations) + 1:
+        return None
+    if not all(type(layer) in (nn.Tanh, nn.ReLU) for layer in activations):
+        return None
+    return PlainActor(linears, [type(layer) is nn.ReLU for layer in activations], getattr(policy, "log_std", None))
