@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 
-import sppo_rl.zoo as zoo
 import torch as th
 from sppo_rl.zoo import options
 from sppo_rl.zoo.models import load_model
 from sppo_rl.zoo.names import UsageError, check_env_id
+from sppo_rl.zoo.prior import load_prior
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sppo_rl.evaluation import Evaluation, evaluate
@@ -58,7 +58,7 @@ def chosen_model(arguments: argparse.Namespace) -> BaseAlgorithm:
     """
     if arguments.prior:
         try:
-            prior: BaseAlgorithm = zoo.load_prior(arguments.env)
+            prior: BaseAlgorithm = load_prior(arguments.env)
         except FileNotFoundError as error:
             raise UsageError(str(error)) from error
         return prior

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import sppo_rl.zoo as zoo
-import torch as th
 import yaml
 from sppo_rl.zoo.hyperparameters import Hyperparameters
 from sppo_rl.zoo.names import ALGORITHMS, UsageError, algorithm_class, is_ours
+from sppo_rl.zoo.prior import copy_weights, load_prior, prior_weights
 from stable_baselines3 import PPO as StableBaselinesPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -49,22 +47,22 @@ def build_model(
     :return: the model, and whether it starts from a prior
     :raises UsageError: if a prior is demanded and there is none
     """
-    cls: Any = algorithm_class(algo)
     settings = {**hyperparameters.kwargs, "seed": seed, **kwargs}
     if prior is not False:
         try:
             if is_ours(algo):
-                return zoo.load_prior(env_id, algo=algo.removesuffix("-bce"), **settings), True
+                return load_prior(env_id, algo=algo, **settings), True
             return sb3_ppo_from_prior(env_id, n_envs=hyperparameters.n_envs or 1, **settings), True
         except FileNotFoundError as error:
             if prior:
                 raise UsageError(f"{error} Leave out --from-prior to start from random weights.") from error
+    cls: Any = algorithm_class(algo)
     return cls(hyperparameters.policy, make_training_env(algo, env_id, hyperparameters, seed), **settings), False
 
 
 def sb3_ppo_from_prior(env_id: str, n_envs: int = 1, seed: int | None = None, **kwargs: Any) -> StableBaselinesPPO:
     """
-    Make Stable-Baselines3's ``PPO`` with the actor of the shipped prior; its critic is new, of the prior's architecture.
+    Make Stable-Baselines3's ``PPO`` with the actor of the shipped prior; its critic is new.
 
     :param env_id: an id with a prior
     :param n_envs: copies of the environment, stepped by SB3's ``DummyVecEnv``
@@ -72,40 +70,10 @@ def sb3_ppo_from_prior(env_id: str, n_envs: int = 1, seed: int | None = None, **
     :param kwargs: for SB3's ``PPO``
     :raises FileNotFoundError: if there is no prior for this id
     """
-    source = zoo.load_prior(env_id, device="cpu").policy
-    assert isinstance(source, ActorCriticPolicy)
-    architecture = {"net_arch": source.net_arch, "activation_fn": source.activation_fn}
-    policy_kwargs = {**architecture, **(kwargs.pop("policy_kwargs", None) or {})}
-    model = StableBaselinesPPO(
-        "MlpPolicy", make_vec_env(env_id, n_envs=n_envs, seed=seed), policy_kwargs=policy_kwargs, seed=seed, **kwargs
-    )
-    copy_actor(source, model.policy)
+    weights = prior_weights(env_id)
+    model = StableBaselinesPPO("MlpPolicy", make_vec_env(env_id, n_envs=n_envs, seed=seed), seed=seed, **kwargs)
+    copy_weights(model.policy, weights)
     return model
-
-
-def copy_actor(source: ActorCriticPolicy, target: ActorCriticPolicy) -> None:
-    """
-    Copy an actor's weights from one policy to another of the same architecture; the critic stays.
-
-    :param source: copied from
-    :param target: written to
-    :raises ValueError: if the actors differ in shape
-    """
-    weights = {name: value for name, value in source.state_dict().items() if _of_actor(name)}
-    wanted = {name: value for name, value in target.state_dict().items() if _of_actor(name)}
-    if {name: value.shape for name, value in weights.items()} != {name: value.shape for name, value in wanted.items()}:
-        raise ValueError(
-            "The actors differ: "
-            f"{ {name: tuple(value.shape) for name, value in weights.items()} } cannot be copied to "
-            f"{ {name: tuple(value.shape) for name, value in wanted.items()} }. Use the same net_arch."
-        )
-    with th.no_grad():
-        for name, value in weights.items():
-            wanted[name].copy_(value)
-
-
-def _of_actor(name: str) -> bool:
-    return name == "log_std" or name.startswith(("action_net.", "mlp_extractor.policy_net."))
 
 
 def load_model(path: str | Path, algo: str | None = None, device: str = "cpu") -> BaseAlgorithm:

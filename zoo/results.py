@@ -1,0 +1,277 @@
+"""Results of a comparison: the long CSV file, numbers for each algorithm, and the table."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sppo_rl.zoo.names import LABELS, UsageError
+
+COLUMNS = ("env", "algo", "seed", "episodes", "timesteps", "seconds", "success", "greedy_success")
+"""Of the long file: one row for each evaluation of each run."""
+RESAMPLES = 10_000
+"""Of the bootstrap."""
+
+Row = dict[str, Any]
+Reference = Mapping[str, Mapping[str, float]]
+"""``"prior"`` and ``"untrained"`` → ``success``, ``greedy_success``, ``episodes``."""
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """
+    Write a file so that it is either the whole new one or the old one.
+
+    :param path: of the file
+    :param text: its content
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)
+
+
+def to_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """
+    Format rows as CSV.
+
+    :param columns: which, and in which order
+    :param rows: their values; NaN becomes an empty cell
+    """
+    lines = [",".join(columns)]
+    for row in rows:
+        cells = [row[name] for name in columns]
+        lines.append(",".join("" if isinstance(cell, float) and np.isnan(cell) else str(cell) for cell in cells))
+    return "\n".join(lines) + "\n"
+
+
+def read_results(path: Path) -> list[Row]:
+    """
+    Read the long file.
+
+    :param path: a file with :data:`COLUMNS`, or the folder of a comparison
+    :raises UsageError: if it does not exist or lacks a column
+    """
+    path = path / "results.csv" if path.is_dir() else path
+    if not path.exists():
+        raise UsageError(f"There are no results at {path}. Give the folder that 'sppo-rl compare' wrote, or its results.csv.")
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+        if missing:
+            raise UsageError(f"{path} lacks the columns {', '.join(missing)}; a comparison has {', '.join(COLUMNS)}.")
+        return [
+            {
+                "env": row["env"],
+                "algo": row["algo"],
+                "seed": int(row["seed"]),
+                **{name: float(row[name]) if row[name] else float("nan") for name in COLUMNS[3:]},
+            }
+            for row in reader
+        ]
+
+
+def runs_of(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, list[Row]]]:
+    """
+    Sort rows into runs.
+
+    :param rows: of the long file
+    :return: (env, algo) → seed → its rows in the order of time; environments and algorithms in the order of the file
+    """
+    runs: dict[tuple[str, str], dict[int, list[Row]]] = {}
+    for row in rows:
+        runs.setdefault((row["env"], row["algo"]), {}).setdefault(row["seed"], []).append(row)
+    for seeds in runs.values():
+        for run in seeds.values():
+            run.sort(key=lambda row: row["timesteps"])
+    return runs
+
+
+def curves(seeds: Mapping[int, list[Row]], x: str, y: str = "success", points: int = 101) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Put the curves of several runs on one grid, by linear interpolation; it ends where the shortest run ends.
+
+    :param seeds: seed → rows
+    :param x: ``"episodes"``, ``"timesteps"`` or ``"seconds"``
+    :param y: column
+    :param points: of the grid
+    :return: grid (points,), values (seeds, points)
+    """
+    grid = np.linspace(0.0, min(run[-1][x] for run in seeds.values()), points)
+    return grid, np.stack([np.interp(grid, [row[x] for row in run], [row[y] for row in run]) for run in seeds.values()])
+
+
+def bootstrap_interval(values: np.ndarray, confidence: float = 0.95, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Give the percentile bootstrap interval of the mean over runs.
+
+    :param values: (runs, ...)
+    :param confidence: its coverage
+    :param seed: of the resampling
+    :return: lower and upper end, (...); NaN if there is only one run
+    """
+    count = len(values)
+    if count < 2:
+        nothing = np.full(values.shape[1:], np.nan)
+        return nothing, nothing
+    # means of resampled runs are weighted sums; the weights count how often each run was drawn
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=RESAMPLES) / count
+    means = np.tensordot(drawn, values, axes=1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
+    return low, high
+
+
+def area_under_curve(run: Sequence[Row], end: float) -> float:
+    """
+    Average the success rate over the episodes from 0 to ``end`` (trapezoids): 1.0 would be success from the first episode on.
+
+    :param run: rows of one run
+    :param end: number of episodes
+    """
+    grid = np.linspace(0.0, end, 1001)
+    values = np.interp(grid, [row["episodes"] for row in run], [row["success"] for row in run])
+    return float(np.trapezoid(values, grid) / end) if end > 0 else float(values[0])
+
+
+@dataclass(frozen=True)
+class Summary:
+    """
+    What an algorithm reached on an environment; rates are means over seeds.
+
+    :param env: environment id
+    :param algo: name on the command line
+    :param seeds: runs that were finished
+    :param failed: runs that ended with an error
+    :param success: at the end of training, sampled
+    :param success_std: standard deviation over seeds (n - 1)
+    :param success_low: lower end of the 95 % bootstrap interval over seeds
+    :param success_high: upper end
+    :param greedy_success: at the end of training, most likely actions
+    :param area: mean success over all episodes of the run (area under the curve)
+    :param area_low: lower end of its interval
+    :param area_high: upper end
+    :param episodes: played, mean
+    :param timesteps: played, mean
+    :param seconds: of training without evaluation, mean
+    """
+
+    env: str
+    algo: str
+    seeds: int
+    failed: int
+    success: float
+    success_std: float
+    success_low: float
+    success_high: float
+    greedy_success: float
+    area: float
+    area_low: float
+    area_high: float
+    episodes: float
+    timesteps: float
+    seconds: float
+
+
+def summarize(rows: Sequence[Row], failed: Mapping[tuple[str, str], int] | None = None) -> list[Summary]:
+    """
+    Summarise the long file.
+
+    :param rows: of the long file
+    :param failed: (env, algo) → number of runs that ended with an error
+    :return: one for each environment and algorithm
+    """
+    runs = runs_of(rows)
+    failures = dict(failed or {})
+    shortest: dict[str, float] = {}
+    for (env, _), seeds in runs.items():
+        shortest[env] = min([shortest.get(env, np.inf), *(run[-1]["episodes"] for run in seeds.values())])
+    summaries = []
+    for env, algo in [*runs, *(key for key in failures if key not in runs)]:
+        seeds = runs.get((env, algo), {})
+        if not seeds:
+            nothing = [float("nan")] * (len(fields(Summary)) - 4)
+            summaries.append(Summary(env, algo, 0, failures[env, algo], *nothing))
+            continue
+        last = [run[-1] for run in seeds.values()]
+        final = np.array([row["success"] for row in last])
+        areas = np.array([area_under_curve(run, shortest[env]) for run in seeds.values()])
+        low, high = bootstrap_interval(final)
+        area_low, area_high = bootstrap_interval(areas)
+        means = {name: float(np.mean([row[name] for row in last])) for name in COLUMNS[3:]}
+        summaries.append(
+            Summary(
+                env=env,
+                algo=algo,
+                seeds=len(seeds),
+                failed=failures.get((env, algo), 0),
+                success=means["success"],
+                success_std=float(final.std(ddof=1)) if len(final) > 1 else float("nan"),
+                success_low=float(low),
+                success_high=float(high),
+                greedy_success=means["greedy_success"],
+                area=float(areas.mean()),
+                area_low=float(area_low),
+                area_high=float(area_high),
+                episodes=means["episodes"],
+                timesteps=means["timesteps"],
+                seconds=means["seconds"],
+            )
+        )
+    return summaries
+
+
+def summary_csv(summaries: Sequence[Summary]) -> str:
+    """
+    Format summaries as CSV.
+
+    :param summaries: of a comparison
+    """
+    return to_csv([field.name for field in fields(Summary)], [asdict(summary) for summary in summaries])
+
+
+def markdown_table(summaries: Sequence[Summary], references: Mapping[str, Reference] | None = None) -> str:
+    """
+    Format summaries as Markdown, one table for each environment.
+
+    :param summaries: of a comparison
+    :param references: environment id → success of prior and untrained networks
+    """
+    parts = []
+    for env in dict.fromkeys(summary.env for summary in summaries):
+        parts.append(f"### {env}\n")
+        known = (references or {}).get(env, {})
+        lines = [
+            f"{name}: {of['success']:.3f} sampled, {of['greedy_success']:.3f} greedy ({of['episodes']:.0f} episodes)"
+            for name, of in known.items()
+        ]
+        if lines:
+            parts.append("Success without this training: " + "; ".join(lines) + ".\n")
+        parts.append(
+            "| algorithm | seeds | final success ± std [95 %] | greedy | area under curve [95 %] | episodes | steps | seconds |"
+        )
+        parts.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
+        parts += [_table_row(summary) for summary in summaries if summary.env == env]
+        parts.append("")
+    parts.append(
+        "Final success: sampled actions, last evaluation, mean over seeds. Intervals: percentile bootstrap over seeds. Area under the "
+        "curve: mean success over the episodes of the shortest run. Seconds: training without evaluation, one process on its share of the cores."
+    )
+    return "\n".join(parts) + "\n"
+
+
+def _table_row(summary: Summary) -> str:
+    seeds = str(summary.seeds) + (f" ({summary.failed} failed)" if summary.failed else "")
+    if summary.seeds == 0:
+        return f"| {LABELS.get(summary.algo, summary.algo)} | {seeds} | – | – | – | – | – | – |"
+    spread = (
+        "" if summary.seeds == 1 else f" ± {summary.success_std:.3f} [{summary.success_low:.3f}, {summary.success_high:.3f}]"
+    )
+    area = "" if summary.seeds == 1 else f" [{summary.area_low:.3f}, {summary.area_high:.3f}]"
+    return (
+        f"| {LABELS.get(summary.algo, summary.algo)} | {seeds} | {summary.success:.3f}{spread} | {summary.greedy_success:.3f} | "
+        f"{summary.area:.3f}{area} | {summary.episodes:,.0f} | {summary.timesteps:,.0f} | {summary.seconds:.1f} |"
+    )

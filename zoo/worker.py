@@ -1,0 +1,134 @@
+"""One job of a comparison, in a process of its own: ``python -m sppo_rl.zoo.worker FOLDER`` does what ``FOLDER/job.json`` says.
+
+Prints its progress as JSON lines and leaves ``result.json``, whose presence means that the job need not be done again. It ends with its
+parent: a comparison that is killed leaves no process behind that would write into a folder the next one uses.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from sppo_rl.zoo.prior import load_prior
+from sppo_rl.zoo.results import write_atomically
+from sppo_rl.zoo.runs import RunSpec, run
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sppo_rl.callbacks import EvaluationCallback
+from sppo_rl.evaluation import evaluate
+from sppo_rl.sppo import SPPO
+
+JOB = "job.json"
+RESULT = "result.json"
+UNTRAINED_NETWORKS = 10
+"""Fresh networks whose success is averaged for the line 'untrained'."""
+
+
+class Report(BaseCallback):
+    """
+    Prints how far the run is, twice a second.
+
+    :param spec: of the run
+    """
+
+    evaluation: EvaluationCallback | None = None
+
+    def __init__(self, spec: RunSpec):
+        super().__init__()
+        self.spec = spec
+        self._last = 0.0
+
+    def _on_step(self) -> bool:
+        if time.monotonic() - self._last > 0.5:
+            self._last = time.monotonic()
+            assert self.evaluation is not None
+            done = self.evaluation.episodes if self.spec.unit == "episodes" else self.model.num_timesteps
+            success = self.evaluation.rows[-1]["success"] if self.evaluation.rows else float("nan")
+            print(json.dumps({"done": done, "total": self.spec.length, "success": success}), flush=True)
+        return True
+
+
+def main(folder: Path) -> None:
+    """
+    Do a job.
+
+    :param folder: with its ``job.json``
+    """
+    th.set_num_threads(1)
+    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    kind = job.pop("kind")
+    if kind == "run":
+        job.pop("hyperparameters")
+        result = train(RunSpec(**job), folder)
+    else:
+        result = measure(job["env_id"], kind, job["n_episodes"], job["seed"])
+    write_atomically(folder / RESULT, json.dumps(result))
+
+
+def train(spec: RunSpec, folder: Path) -> dict[str, Any]:
+    """
+    Train, or go on from the newest checkpoint in the folder.
+
+    :param spec: of the run
+    :param folder: of the run
+    :return: ``status``, and ``error`` where the run failed: NaN losses, or settings that cannot be
+    """
+    try:
+        run(spec, folder, [Report(spec)], resume=True)
+    except ValueError as error:
+        return {"status": "failed", "error": str(error)}
+    return {"status": "done"}
+
+
+def measure(env_id: str, kind: str, n_episodes: int, seed: int) -> dict[str, Any]:
+    """
+    Measure the prior or untrained networks.
+
+    :param env_id: a Gymnasium id
+    :param kind: ``"prior"`` or ``"untrained"``
+    :param n_episodes: in all, each way
+    :param seed: of the evaluation
+    :return: ``status``, ``success``, ``greedy_success``, ``episodes``; for a prior that does not exist ``status`` is ``"absent"``
+    """
+    if kind == "prior":
+        try:
+            models = [load_prior(env_id)]
+        except FileNotFoundError:
+            return {"status": "absent"}
+    else:
+        models = [SPPO("MlpPolicy", env_id, n_episodes=1, seed=number, device="cpu") for number in range(UNTRAINED_NETWORKS)]
+    each = max(n_episodes // len(models), 1)
+    rates = [
+        [evaluate(model, env_id, each, greedy, seed + k).success_rate for k, model in enumerate(models)]
+        for greedy in (False, True)
+    ]
+    return {
+        "status": "done",
+        "success": float(np.mean(rates[0])),
+        "greedy_success": float(np.mean(rates[1])),
+        "episodes": each * len(models),
+    }
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of our standard input and never writes: reading ends when it is gone."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+if __name__ == "__main__":
+    _end_with_parent()
+    warnings.simplefilter("default")
+    main(Path(sys.argv[1]))
