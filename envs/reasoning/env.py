@@ -12,7 +12,7 @@ from sppo_rl.envs.reasoning.order import ProblemOrder
 from sppo_rl.envs.reasoning.problems import Problem
 
 
-class MathReasoningEnv(gym.Env[dict[str, np.ndarray], np.ndarray]):
+class MathReasoningEnv(gym.Env[Any, np.ndarray]):
     """
     A contextual bandit: one prompt, one response, one verified outcome.
 

@@ -49,10 +49,10 @@ class Comparison:
             return self._real_sets(gold, answer)
         if isinstance(gold, Items):
             return self._items(gold, answer)
-        if isinstance(answer, Items):
-            return answer.kind == "set" and len(answer.items) == 1 and self.same(gold, answer.items[0])
         if isinstance(gold, Matrix) or isinstance(answer, Matrix):
             return self._matrices(gold, answer)
+        if isinstance(answer, Items):
+            return answer.kind == "set" and len(answer.items) == 1 and self.same(gold, answer.items[0])
         if isinstance(gold, BaseNumber) or isinstance(answer, BaseNumber):
             return self._base_numbers(gold, answer)
         if infinite_sign(gold) or infinite_sign(answer):

@@ -168,8 +168,11 @@ def _touch(a: Interval, b: Interval, evaluator: Evaluator) -> bool:
 
 
 def _merged(pieces: RealSet, evaluator: Evaluator) -> RealSet:
+    def by_low(a: Interval, b: Interval) -> int:
+        return _compare_low(a, b, evaluator)
+
     merged: RealSet = []
-    for piece in sorted(pieces, key=cmp_to_key(lambda a, b: _compare_low(a, b, evaluator))):
+    for piece in sorted(pieces, key=cmp_to_key(by_low)):
         if merged and _touch(merged[-1], piece, evaluator):
             last = merged[-1]
             if _compare_high(last, piece, evaluator) < 0:

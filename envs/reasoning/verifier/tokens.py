@@ -269,11 +269,11 @@ def _scan_text_command(command: str, content: str, tokens: list[Token], spaced: 
         upright_unit = after_value and content not in "eixyzkn" and command not in ("mathbf", "mathit", "boldsymbol", "bm")
         tokens.append(Token("text" if upright_unit else "letter", content, spaced))
         return
-    before = len(tokens)
+    start = len(tokens)
     in_text = command not in ("mathbf", "boldsymbol", "bm", "bf") or not re.search(r"[\\^_=+]", content)
     _scan(content, tokens, in_text, depth + 1)
-    if len(tokens) > before:
-        tokens[before] = tokens[before]._replace(spaced=spaced or tokens[before].spaced)
+    if len(tokens) > start:
+        tokens[start] = tokens[start]._replace(spaced=spaced or tokens[start].spaced)
 
 
 def _scan_letters(run: str, tokens: list[Token], spaced: bool, in_text: bool) -> None:

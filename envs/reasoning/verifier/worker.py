@@ -59,7 +59,7 @@ def resolve(name: str) -> Callable[..., Any]:
     """
     module, function = name.split(":")
     found = load_package(module[1:]) if module.startswith(".") else importlib.import_module(module)
-    return getattr(found, function)  # type: ignore[no-any-return]
+    return getattr(found, function)
 
 
 def serve(requests: BinaryIO, replies: BinaryIO, self_destruct: float) -> None:
