@@ -11,11 +11,13 @@ a group start from the same state, and a checkpoint between two updates needs no
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, unwrap_vec_normalize
+from threadpoolctl import ThreadpoolController
 
 from sppo_rl.episodes import Arrays, EpisodeArrays, EpisodeBuffer, concatenate, put, take
 from sppo_rl.vec_env import BatchedVecEnv
@@ -58,7 +60,9 @@ def collect_episodes(
         quota = np.full(env.num_envs, len(round_seeds) // env.num_envs)
         quota[: len(round_seeds) % env.num_envs] += 1
         player = _BatchedRound if isinstance(env, BatchedVecEnv) else _OrdinaryRound
-        part = player(env, round_seeds, quota, max_episode_steps).play(sample, to_env, on_step)
+        # the networks see a few dozen rows: BLAS threads would spend their time waiting for each other
+        with _blas().limit(limits=1, user_api="blas"):
+            part = player(env, round_seeds, quota, max_episode_steps).play(sample, to_env, on_step)
         if part is None:
             return None
         parts.append(part)
@@ -72,6 +76,12 @@ def collect_episodes(
         sequence=concatenate([part.sequence + offset for part, offset in zip(parts, offsets, strict=True)]),
         outcome=concatenate([part.outcome for part in parts]),
     )
+
+
+@cache
+def _blas() -> ThreadpoolController:
+    """Find the libraries once: it takes milliseconds."""
+    return ThreadpoolController()
 
 
 class _Round:

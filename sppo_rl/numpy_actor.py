@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch as th
+from torch import nn
 
-from sppo_rl.plain import PlainActor
+from sppo_rl.plain import PlainActor, take_apart
 
 
 def _array(tensor: th.Tensor) -> np.ndarray:
@@ -60,6 +61,19 @@ class NumpyActor:
         self._std = None if plain.log_std is None else np.exp(_array(plain.log_std))
         self._rng = rng
         self._deterministic = deterministic
+
+    @classmethod
+    def of(cls, policy: nn.Module, rng: np.random.Generator, deterministic: bool = False) -> NumpyActor | None:
+        """
+        Take a snapshot of a policy's actor.
+
+        :param policy: any policy
+        :param rng: source of randomness
+        :param deterministic: take the mode instead of sampling
+        :return: the snapshot, or ``None`` if the policy is not plain (see :func:`~sppo_rl.plain.take_apart`)
+        """
+        plain = take_apart(policy)
+        return None if plain is None else cls(plain, rng, deterministic)
 
     def outputs(self, observations: np.ndarray) -> np.ndarray:
         """

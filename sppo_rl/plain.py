@@ -11,6 +11,8 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
 from torch import nn
 
+_STEPS = ("_predict", "get_distribution", "_get_action_dist_from_latent")
+
 
 class PlainActor(NamedTuple):
     """A policy's actor taken apart."""
@@ -22,13 +24,17 @@ class PlainActor(NamedTuple):
     """(act,) of a Gaussian head; ``None`` for a categorical one."""
 
 
-def take_apart(policy: ActorCriticPolicy) -> PlainActor | None:
+def take_apart(policy: nn.Module) -> PlainActor | None:
     """
     Recognise an actor of linear layers, each hidden one followed by tanh or ReLU, with a categorical or Gaussian head on the CPU.
 
-    :param policy: whose methods are those of SB3: what a subclass overrides is not seen here
+    :param policy: a subclass that overrides a step between observation and action is of another kind
     :return: its parts, or ``None`` if it is of another kind
     """
+    if not isinstance(policy, ActorCriticPolicy) or any(
+        getattr(type(policy), step) is not getattr(ActorCriticPolicy, step) for step in _STEPS
+    ):
+        return None
     space = policy.observation_space
     if not isinstance(space, spaces.Box) or is_image_space(space) or policy.device.type != "cpu":
         return None

@@ -190,7 +190,7 @@ class SequencePolicy(BasePolicy):
         """
 
     def plain_actor(self) -> PlainActor | None:
-        """Take the actor apart if it is plain enough for the faster paths; ``None`` where PyTorch's general one must be taken."""
+        """Take the actor apart if :mod:`sppo_rl.fused` may write its gradient; ``None`` where autograd must."""
         return None
 
     def chunks(self, rows: th.Tensor) -> Iterator[th.Tensor]:
@@ -250,14 +250,15 @@ class SequenceActorCritic(SequencePolicy):
 
     def plain_actor(self) -> PlainActor | None:
         """See :class:`SequencePolicy`."""
-        # a subclass may override any step between observation and action
-        return take_apart(self) if type(self) is MlpPolicy else None
+        steps = ("evaluate_decisions", "_log_prob_and_entropy", "_actor_latent")
+        if any(getattr(type(self), step) is not getattr(SequenceActorCritic, step) for step in steps):
+            return None
+        return take_apart(self)
 
     def make_sampler(self, rng: np.random.Generator, deterministic: bool = False) -> Sampler:
         """See :class:`SequencePolicy`."""
-        plain = self.plain_actor()
-        if plain is not None:
-            twin = NumpyActor(plain, rng, deterministic)
+        twin = NumpyActor.of(self, rng, deterministic)
+        if twin is not None:
             return lambda observations, copies: twin(observations)  # type: ignore[arg-type]
         if type(self.action_dist) in (CategoricalDistribution, DiagGaussianDistribution):
             # the same random numbers as the twin draws, whatever network comes before the head

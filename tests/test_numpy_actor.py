@@ -172,7 +172,6 @@ class Halve(nn.Module):
         lambda: make(spaces.MultiDiscrete([2, 3])),
         lambda: make(spaces.MultiBinary(3)),
         lambda: make(spaces.Discrete(2), spaces.Discrete(6)),
-        lambda: make(spaces.Discrete(2), spaces.Box(-5, 5, (3,), np.float64)),
         lambda: make(spaces.Discrete(2), features_extractor_class=Halve),
     ],
     ids=[
@@ -184,7 +183,6 @@ class Halve(nn.Module):
         "MultiDiscrete",
         "MultiBinary",
         "Discrete observations",
-        "float64",
         "extractor",
     ],
 )
