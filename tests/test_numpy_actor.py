@@ -67,6 +67,16 @@ def test_matrices_are_flattened_as_torch_does() -> None:
     np.testing.assert_array_equal(greedy, policy.predict(seen, deterministic=True)[0])
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.int32])
+def test_observations_of_other_types_are_read_as_torch_reads_them(dtype: Any) -> None:
+    space = spaces.Box(-5, 5, (3,), dtype)
+    policy = make(spaces.Discrete(5), space)
+    sharpen(policy)
+    seen = observations(50).round(0 if dtype is np.int32 else 3).astype(dtype)
+    sample = policy.make_sampler(np.random.default_rng(0), deterministic=True)
+    np.testing.assert_array_equal(sample(seen, np.arange(50)), policy.predict(seen, deterministic=True)[0])
+
+
 def test_greedy_actions_are_the_modes() -> None:
     seen = observations(200)
     policy = make(spaces.Discrete(5))

@@ -16,7 +16,7 @@ from torch import nn
 from sppo_rl import GRPO, PPO, RLOO, SPPO
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.episodes import EpisodeBatch
-from sppo_rl.policies import MlpPolicy
+from sppo_rl.policies import DecisionEvaluation, MlpPolicy
 from sppo_rl.updates import ActorStep, CriticStep, rows_of
 from tests.helpers import FixedRewardEnv, MatchEnv, TokenPolicy, control_batch, dummy
 
@@ -25,10 +25,26 @@ CLIP = 0.2
 AGGREGATIONS = ["decision-mean", "sequence-mean", "sequence-sum"]
 
 
-def control_policy(kind: str) -> Any:
+class GeneralPolicy(MlpPolicy):
+    """Overrides a step, so it is trained by autograd; a plain MLP has a path of its own."""
+
+    def evaluate_decisions(self, observations: Any, actions: th.Tensor) -> DecisionEvaluation:
+        return super().evaluate_decisions(observations, actions)
+
+
+def control_policy(kind: str, path: str = "plain") -> Any:
+    """A small network with a ``kind`` of head (or ReLU inside), trained on one of the two paths."""
     th.manual_seed(0)
-    action_space = spaces.Discrete(3) if kind == "categorical" else spaces.Box(-1.0, 1.0, (2,), np.float32)
-    policy = MlpPolicy(spaces.Box(-5, 5, (4,), np.float32), action_space, lambda _: 1e-3, net_arch=[8, 8])
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32) if kind == "gaussian" else spaces.Discrete(3)
+    policy_class = MlpPolicy if path == "plain" else GeneralPolicy
+    policy = policy_class(
+        spaces.Box(-5, 5, (4,), np.float32),
+        action_space,
+        lambda _: 1e-3,
+        net_arch=[8, 8],
+        activation_fn=nn.ReLU if kind == "relu" else nn.Tanh,
+    )
+    assert (policy.plain_actor() is not None) == (path == "plain")
     with th.no_grad():
         policy.action_net.weight.normal_(std=0.7)
         policy.value_net.weight.normal_(std=0.7)
@@ -54,6 +70,12 @@ def control_episodes(policy: Any, lengths: list[int] = LENGTHS) -> EpisodeBatch:
     return control_batch(lengths, 4, actions, old, observations, outcome, values)
 
 
+def set_chunks(policy: Any, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process so many rows at a time, on either path."""
+    policy.chunk_size = size
+    monkeypatch.setattr("sppo_rl.updates.FUSED_CHUNK", min(size, 2048))
+
+
 def networks64(policy: Any) -> tuple[list[th.Tensor], list[th.Tensor]]:
     """Float64 copies of actor and critic weights: w, b, w, b, … and, of a Gaussian, log_std at the end."""
     actor = [*policy.mlp_extractor.policy_net.parameters(), *policy.action_net.parameters()]
@@ -63,16 +85,19 @@ def networks64(policy: Any) -> tuple[list[th.Tensor], list[th.Tensor]]:
     return [p.detach().double().requires_grad_() for p in actor], [p.detach().double().requires_grad_() for p in critic]
 
 
-def run64(weights: list[th.Tensor], x: th.Tensor) -> th.Tensor:
-    """A tanh network, written out."""
+def run64(weights: list[th.Tensor], x: th.Tensor, relu: bool = False) -> th.Tensor:
+    """A network of two hidden layers, written out."""
     for i in range(0, 4, 2):
-        x = th.tanh(weights[i] @ x + weights[i + 1])
+        x = weights[i] @ x + weights[i + 1]
+        x = x * (x > 0) if relu else 1.0 - 2.0 / ((2.0 * x).exp() + 1.0)
     return weights[4] @ x + weights[5]
 
 
-def decision64(weights: list[th.Tensor], observation: th.Tensor, action: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+def decision64(
+    weights: list[th.Tensor], observation: th.Tensor, action: th.Tensor, relu: bool = False
+) -> tuple[th.Tensor, th.Tensor]:
     """Log-probability and entropy of one decision."""
-    out = run64(weights, observation.double())
+    out = run64(weights, observation.double(), relu)
     if len(weights) == 6:
         p = out.exp() / out.exp().sum()
         return p[int(action)].log(), -sum(q * q.log() for q in p)
@@ -91,13 +116,14 @@ def reference_loss(
     sequences: list[int],
     aggregation: str,
     ent_coef: float,
+    relu: bool = False,
 ) -> th.Tensor:
     """PPO's objective with an entropy bonus, one decision at a time; advantages (S,) or (M,)."""
     per_sequence: list[list[th.Tensor]] = []
     for s in sequences:
         losses = []
         for row in (batch.sequence == s).nonzero().flatten().tolist():
-            log_prob, entropy = decision64(weights, batch.observations[row], batch.actions[row])  # type: ignore[index]
+            log_prob, entropy = decision64(weights, batch.observations[row], batch.actions[row], relu)  # type: ignore[index]
             ratio = (log_prob - batch.old_log_prob[row, 0].double()).exp()
             a = float(advantages[s] if len(advantages) == len(batch.outcome) else advantages[row])
             if a >= 0:
@@ -142,18 +168,23 @@ def actor_step(policy: Any, batch: EpisodeBatch, advantages: th.Tensor, **change
 # ---------------------------------------------------------------- the actor's gradient
 
 
-@pytest.mark.parametrize("kind", ["categorical", "gaussian"])
+PATHS = ["plain", "general"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize("kind", ["categorical", "gaussian", "relu"])
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("chunk_size", [1, 7, 4096])
 @pytest.mark.parametrize("sequences", [[0, 1, 2, 3, 4, 5], [4, 1, 2], [3]], ids=["all", "three", "one"])
-def test_surrogate_and_entropy_gradient(kind: str, aggregation: str, chunk_size: int, sequences: list[int]) -> None:
-    policy = control_policy(kind)
+def test_surrogate_and_entropy_gradient(
+    path: str, kind: str, aggregation: str, chunk_size: int, sequences: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = control_policy(kind, path)
     batch = control_episodes(policy)
     advantages = th.tensor([0.9, -0.7, -1.3, 0.4, 0.2, -0.1])
     weights, _ = networks64(policy)
-    loss = reference_loss(weights, batch, advantages, sequences, aggregation, ent_coef=0.03)
-    loss.backward()
-    policy.chunk_size = chunk_size
+    reference_loss(weights, batch, advantages, sequences, aggregation, ent_coef=0.03, relu=kind == "relu").backward()
+    set_chunks(policy, chunk_size, monkeypatch)
     step = actor_step(policy, batch, advantages, loss_aggregation=aggregation, ent_coef=0.03)
     step.step(th.tensor(sequences))
     assert_close64(grads(actor_in_order(policy)), [w.grad for w in weights])  # type: ignore[misc]
@@ -161,20 +192,51 @@ def test_surrogate_and_entropy_gradient(kind: str, aggregation: str, chunk_size:
         assert 0.1 < step.means()["clip_fraction"] < 0.9
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("chunk_size", [1, 7, 4096])
-def test_surrogate_gradient_with_an_advantage_for_each_decision(chunk_size: int) -> None:
-    policy = control_policy("categorical")
+def test_surrogate_gradient_with_an_advantage_for_each_decision(
+    path: str, chunk_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = control_policy("categorical", path)
     batch = control_episodes(policy)
     advantages = th.randn(sum(LENGTHS), generator=th.Generator().manual_seed(5))
     weights, _ = networks64(policy)
     reference_loss(weights, batch, advantages, [5, 2, 0], "decision-mean", 0.0).backward()
-    policy.chunk_size = chunk_size
+    set_chunks(policy, chunk_size, monkeypatch)
     actor_step(policy, batch, advantages.unsqueeze(1)).step(th.tensor([5, 2, 0]))
     assert_close64(grads(actor_in_order(policy)), [w.grad for w in weights])  # type: ignore[misc]
 
 
-def test_the_metrics_of_an_actor_step_are_means_over_its_decisions() -> None:
-    policy = control_policy("categorical")
+@pytest.mark.parametrize("path", PATHS)
+def test_a_long_minibatch_crosses_the_boundary_of_its_chunks(path: str) -> None:
+    """More rows than either path takes at a time: the gradient is that of all of them."""
+    policy = control_policy("categorical", path)
+    lengths = [1500, 900, 2100, 700]
+    batch = control_episodes(policy, lengths)
+    advantages = th.tensor([0.9, -0.7, -1.3, 0.4])
+    log_prob = policy.evaluate_decisions(batch.observations, batch.actions).log_prob[:, 0]
+    ratio, a = th.exp(log_prob - batch.old_log_prob[:, 0]), advantages[batch.sequence]
+    loss = -th.minimum(ratio * a, th.clip(ratio, 1 - CLIP, 1 + CLIP) * a).mean()
+    expected = th.autograd.grad(loss, actor_in_order(policy))
+    actor_step(policy, batch, advantages).step(th.arange(4))
+    for got, want in zip(grads(actor_in_order(policy)), expected, strict=True):
+        th.testing.assert_close(got, want, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_a_frozen_layer_stays_as_it_is(path: str) -> None:
+    policy = control_policy("categorical", path)
+    frozen = policy.mlp_extractor.policy_net[0]
+    frozen.weight.requires_grad_(False)
+    before, bias = frozen.weight.clone(), frozen.bias.clone()
+    actor_step(policy, control_episodes(policy), th.tensor([0.9, -0.7, -1.3, 0.4, 0.2, -0.1])).step(th.arange(6))
+    assert th.equal(frozen.weight, before)
+    assert not th.equal(frozen.bias, bias)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_metrics_of_an_actor_step_are_means_over_its_decisions(path: str) -> None:
+    policy = control_policy("categorical", path)
     batch = control_episodes(policy)
     weights, _ = networks64(policy)
     sequences = [2, 4]
@@ -198,19 +260,22 @@ def test_the_metrics_of_an_actor_step_are_means_over_its_decisions() -> None:
     assert means["entropy"] == pytest.approx(np.mean(entropies), rel=1e-4)
     assert means["clip_fraction"] == pytest.approx(np.mean(outside))
     assert means["policy_gradient_loss"] == pytest.approx(loss.item(), rel=1e-4), "without the bonus"
-    step = actor_step(policy := control_policy("categorical"), batch, advantages)
+    step = actor_step(control_policy("categorical", path), batch, advantages)
     step.step(th.tensor(sequences))
     assert step.means()["actor_grad_norm"] == pytest.approx(norm, rel=1e-4)
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("chunk_size", [1, 3, 4096])
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
-def test_skipping_zero_advantages_changes_no_gradient_and_no_metric(chunk_size: int, aggregation: str) -> None:
+def test_skipping_zero_advantages_changes_no_gradient_and_no_metric(
+    path: str, chunk_size: int, aggregation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     advantages = th.tensor([0.0, -0.7, 0.0, 0.4, 0.0, 0.0])
     results = []
     for skip in (False, True):
-        policy = control_policy("categorical")
-        policy.chunk_size = chunk_size
+        policy = control_policy("categorical", path)
+        set_chunks(policy, chunk_size, monkeypatch)
         batch = control_episodes(policy)
         # every decision has moved alike, so what is left out can be told from what is counted
         batch = batch._replace(
@@ -225,9 +290,10 @@ def test_skipping_zero_advantages_changes_no_gradient_and_no_metric(chunk_size: 
         assert results[1][1][name] == pytest.approx(results[0][1][name], rel=1e-4), name
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("kind", ["categorical", "gaussian"])
-def test_a_batch_that_teaches_nothing_is_passed_over(kind: str) -> None:
-    policy = control_policy(kind)
+def test_a_batch_that_teaches_nothing_is_passed_over(kind: str, path: str) -> None:
+    policy = control_policy(kind, path)
     before = [p.clone() for p in policy.actor_parameters()]
     step = actor_step(policy, control_episodes(policy), th.zeros(6), skip_zero_advantage=True)
     assert step.step(th.arange(6)) == pytest.approx(0.0)
@@ -244,14 +310,15 @@ def test_an_entropy_bonus_is_not_lost_with_zero_advantages() -> None:
     assert float(probabilities.max()) < float(th.softmax(th.tensor([1.0, -1.0]), 0).max()) - 0.001
 
 
+@pytest.mark.parametrize("path", PATHS)
 @pytest.mark.parametrize("max_grad_norm", [1e-3, 0.05])
-def test_gradients_are_clipped_to_the_norm(max_grad_norm: float) -> None:
-    policy = control_policy("categorical")
+def test_gradients_are_clipped_to_the_norm(max_grad_norm: float, path: str) -> None:
+    policy = control_policy("categorical", path)
     batch = control_episodes(policy)
     advantages = th.tensor([5.0, -7.0, -9.0, 4.0, 2.0, -1.0])
     actor_step(policy, batch, advantages).step(th.arange(6))
     free = th.cat([g.flatten() for g in grads(policy.actor_parameters())])
-    policy = control_policy("categorical")
+    policy = control_policy("categorical", path)
     step = actor_step(policy, batch, advantages, max_grad_norm=max_grad_norm)
     step.step(th.arange(6))
     clipped = th.cat([g.flatten() for g in grads(policy.actor_parameters())])
@@ -305,8 +372,8 @@ def test_critic_gradient(chunk_size: int, sequences: list[int], level: str, loss
                     inside = v if near == float(v.detach()) else th.tensor(near, dtype=th.float64)
                     error = th.maximum(error, ((inside - target) / std) ** 2)
                 terms.append(error)
-    expected = sum(terms) / len(terms)
-    expected.backward()  # type: ignore[union-attr]
+    loss_value = sum(terms) / len(terms)
+    loss_value.backward()  # type: ignore[union-attr]
     policy.chunk_size = chunk_size
     shape: Callable[[th.Tensor], th.Tensor] = (lambda x: x) if level == "context" else (lambda x: x.unsqueeze(1))
     batch = batch._replace(values=shape(values))
@@ -314,7 +381,7 @@ def test_critic_gradient(chunk_size: int, sequences: list[int], level: str, loss
     step.step(th.tensor(sequences))
     own = [*policy.mlp_extractor.value_net.parameters(), *policy.value_net.parameters()]
     assert_close64(grads(own), [w.grad for w in weights])  # type: ignore[misc]
-    assert step.means()["critic_loss"] == pytest.approx(float(expected), rel=1e-4)
+    assert step.means()["critic_loss"] == pytest.approx(loss_value.item(), rel=1e-4)  # type: ignore[union-attr]
 
 
 # ---------------------------------------------------------------- tokens: several decisions in a step
@@ -412,10 +479,12 @@ def test_a_minibatch_is_made_of_whole_episodes(sequences: list[int]) -> None:
 # ---------------------------------------------------------------- whole updates
 
 
-def model_and_batch(algorithm: type[SequenceAlgorithm] = SPPO, **kwargs: Any) -> tuple[Any, EpisodeBatch]:
+def model_and_batch(
+    algorithm: type[SequenceAlgorithm] = SPPO, policy: Any = "MlpPolicy", **kwargs: Any
+) -> tuple[Any, EpisodeBatch]:
     """A model that has never learned, ready to train on handmade episodes."""
     env = dummy(lambda: MatchEnv(steps=3), 2)
-    model: Any = algorithm("MlpPolicy", env, **{"n_episodes": 8, "seed": 0, "policy_kwargs": {"net_arch": [8, 8]}, **kwargs})
+    model: Any = algorithm(policy, env, **{"n_episodes": 8, "seed": 0, "policy_kwargs": {"net_arch": [8, 8]}, **kwargs})
     model._setup_learn(1000)
     generator = th.Generator().manual_seed(1)
     lengths = [3, 1, 7, 2, 5, 1, 4, 4]
@@ -481,9 +550,10 @@ class Reference:
 
 @pytest.mark.parametrize("advantage", ["residual", "standardized"])
 @pytest.mark.parametrize("max_grad_norm", [0.5, 0.01])
-@pytest.mark.parametrize("rates", [(1e-3, 1e-3), (3e-3, 1e-2)])
-def test_sppos_update_is_the_papers(advantage: str, max_grad_norm: float, rates: tuple[float, float]) -> None:
+@pytest.mark.parametrize(("rates", "policy"), [((1e-3, 1e-3), "MlpPolicy"), ((3e-3, 1e-2), GeneralPolicy)])
+def test_sppos_update_is_the_papers(advantage: str, max_grad_norm: float, rates: tuple[float, float], policy: Any) -> None:
     model, batch = model_and_batch(
+        policy=policy,
         advantage=advantage,
         max_grad_norm=max_grad_norm,
         learning_rate=rates[0],
@@ -497,7 +567,7 @@ def test_sppos_update_is_the_papers(advantage: str, max_grad_norm: float, rates:
     reference.update(batch, 10, 0.02, max_grad_norm, advantage == "standardized")
     reference.assert_equal(model)
     moved = (th.nn.utils.parameters_to_vector(model.policy.parameters()) - before).abs().max()
-    assert float(moved) > 5e-3, "far more than the tolerance of the comparison"
+    assert moved.item() > 5e-3, "far more than the tolerance of the comparison"
     assert model.logger.name_to_value["train/clip_fraction"] > 0.0, "the clip range mattered"
 
 
@@ -605,11 +675,11 @@ def test_minibatches_cover_all_episodes_once_an_epoch(batch_size: int | None, st
 
 
 @pytest.mark.parametrize("algorithm", [SPPO, PPO, RLOO])
-def test_chunks_do_not_change_an_update(algorithm: type[SequenceAlgorithm]) -> None:
+def test_chunks_do_not_change_an_update(algorithm: type[SequenceAlgorithm], monkeypatch: pytest.MonkeyPatch) -> None:
     results = []
     for chunk_size in (1, 5, 4096):
         model, batch = model_and_batch(algorithm, batch_size=3, n_epochs=2, learning_rate=1e-2)
-        model.policy.chunk_size = chunk_size
+        set_chunks(model.policy, chunk_size, monkeypatch)
         batch = batch._replace(group=th.arange(8) // 4)
         model.train(batch)
         results.append(th.nn.utils.parameters_to_vector(model.policy.parameters()).detach())
