@@ -253,6 +253,9 @@ class SequenceActorCritic(SequencePolicy):
         steps = ("evaluate_decisions", "_log_prob_and_entropy", "_actor_latent")
         if any(getattr(type(self), step) is not getattr(SequenceActorCritic, step) for step in steps):
             return None
+        if not all(parameter.requires_grad for parameter in self.actor_parameters()):
+            # autograd knows how to leave a frozen layer alone
+            return None
         return take_apart(self)
 
     def make_sampler(self, rng: np.random.Generator, deterministic: bool = False) -> Sampler:
