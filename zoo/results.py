@@ -75,6 +75,23 @@ def read_results(path: Path) -> list[Row]:
         ]
 
 
+def read_references(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """
+    Read what prior and untrained networks reach.
+
+    :param folder: of a comparison
+    :return: environment id → ``"prior"`` and ``"untrained"`` → rates; nothing if the folder has no such file
+    """
+    path = folder / "references.csv"
+    references: dict[str, dict[str, dict[str, float]]] = {}
+    if path.exists():
+        with open(path, newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                rates = {name: float(row[name]) for name in ("success", "greedy_success", "episodes")}
+                references.setdefault(row["env"], {})[row["policy"]] = rates
+    return references
+
+
 def runs_of(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, list[Row]]]:
     """
     Sort rows into runs.
@@ -258,7 +275,8 @@ def markdown_table(summaries: Sequence[Summary], references: Mapping[str, Refere
         parts.append("")
     parts.append(
         "Final success: sampled actions, last evaluation, mean over seeds. Intervals: percentile bootstrap over seeds. Area under the "
-        "curve: mean success over the episodes of the shortest run. Seconds: training without evaluation, one process on its share of the cores."
+        "curve: mean success over the episodes of the shortest run. Seconds: training without evaluation, one process on its share of "
+        "the cores."
     )
     return "\n".join(parts) + "\n"
 

@@ -122,13 +122,22 @@ def _end_with_parent() -> None:
     """The parent holds the other end of our standard input and never writes: reading ends when it is gone."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # unbuffered: a thread that waits inside a buffered reader makes the interpreter's own ending fail
+        os.read(sys.stdin.fileno(), 1)
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()
 
 
+def _take_cores() -> None:
+    """Stay on this job's share of the cores, so that jobs beside each other take comparable times."""
+    cores = [int(core) for core in os.environ.get("SPPO_CORES", "").split(",") if core]
+    if cores and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
 if __name__ == "__main__":
     _end_with_parent()
+    _take_cores()
     warnings.simplefilter("default")
     main(Path(sys.argv[1]))
