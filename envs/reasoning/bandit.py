@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+
 from sppo_rl.envs.reasoning.problems import Problem, check_round_trip, fit
 from sppo_rl.envs.reasoning.rewards import Scorer, as_scorer, score_batch
 from sppo_rl.envs.reasoning.verifier import Verdict, VerifierPool

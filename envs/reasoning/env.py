@@ -7,6 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+
 from sppo_rl.envs.reasoning.bandit import ReasoningTask, VerifierLike
 from sppo_rl.envs.reasoning.order import ProblemOrder
 from sppo_rl.envs.reasoning.problems import Problem

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sppo_rl.envs.reasoning.problems import Problem
-from sppo_rl.envs.reasoning.verifier import Verdict, VerifierPool
+from sppo_rl.envs.reasoning.verifier import Verdict, VerifierPool, check, verify
 
 
 class Scorer(ABC):
@@ -146,6 +146,9 @@ def as_scorer(verifier: Scorer | VerifierPool | Callable[[str, str], float | Ver
         return verifier
     if verifier is None or isinstance(verifier, VerifierPool):
         return AnswerScorer(verifier)
+    if verifier is verify:
+        # the same judgement, with its reason
+        return FunctionScorer(check)
     if callable(verifier):
         return FunctionScorer(verifier)
     raise TypeError(

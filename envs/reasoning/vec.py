@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from sppo_rl.envs.reasoning.bandit import ReasoningTask, VerifierLike
 from sppo_rl.envs.reasoning.order import ProblemOrder
 from sppo_rl.envs.reasoning.problems import Problem
-
 from sppo_rl.vec_env import BatchedVecEnv
 
 

@@ -95,12 +95,11 @@ def _in_child(pool: VerifierPool, queue: object) -> None:
     queue.put([verdict.score for verdict in verdicts])  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("method", ["fork", "spawn"])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
-def test_in_a_daemonic_child_process(pool: VerifierPool, method: str) -> None:
+def test_in_a_daemonic_child_process(pool: VerifierPool) -> None:
     responses, golds = cases(9)
     expected = [verdict.score for verdict in pool.check_batch(responses, golds)]
-    context = multiprocessing.get_context(method)
+    context = multiprocessing.get_context("fork")
     queue = context.Queue()
     child = context.Process(target=_in_child, args=(pool, queue), daemon=True)
     child.start()
@@ -113,7 +112,9 @@ def test_in_a_daemonic_child_process(pool: VerifierPool, method: str) -> None:
 def test_pickles_without_its_workers(pool: VerifierPool) -> None:
     pool.run([(COMPARE, ("x", "x", False))])
     copy = pickle.loads(pickle.dumps(pool))
-    assert copy.num_workers == 2 and copy.time_limit == 1.0 and not copy._workers
+    assert copy.num_workers == 2
+    assert copy.time_limit == 1.0
+    assert not copy._workers
     with copy:
         assert copy.run([(COMPARE, ("x", "x", False))])[0]["score"] == 1.0
 
@@ -138,7 +139,10 @@ def test_workers_are_small(pool: VerifierPool) -> None:
 
 
 def test_says_so_when_workers_cannot_start() -> None:
-    with VerifierPool(num_workers=1, preload=("no_such_module_anywhere",)) as pool, pytest.raises(RuntimeError, match="no_such_module"):
+    with (
+        VerifierPool(num_workers=1, preload=("no_such_module_anywhere",)) as pool,
+        pytest.raises(RuntimeError, match="no_such_module"),
+    ):
         pool.run([(COMPARE, ("x", "x", False))])
 
 

@@ -24,7 +24,8 @@ CORPUS = Path(__file__).resolve().parents[3] / "benchmarks" / "verifier"
 
 def load(name: str) -> ModuleType:
     specification = importlib.util.spec_from_file_location(f"verifier_{name}", CORPUS / f"{name}.py")
-    assert specification is not None and specification.loader is not None
+    assert specification is not None
+    assert specification.loader is not None
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     return module
@@ -121,7 +122,7 @@ def test_agrees_with_sympy_on_random_expressions() -> None:
     sympy = pytest.importorskip("sympy")
     rng = random.Random(0)
     x, y = sympy.symbols("x y")
-    for _ in range(60):
+    for _ in range(30):
         terms = [
             sympy.Rational(rng.randint(-9, 9), rng.randint(1, 9)) * x ** rng.randint(0, 3) * y ** rng.randint(0, 2),
             sympy.sqrt(rng.randint(2, 40)) * rng.randint(-4, 4),
@@ -159,7 +160,7 @@ def test_random_garbage_never_raises() -> None:
     pieces = [r"\frac", r"\sqrt", "{", "}", "(", ")", "[", "]", "1", "23", "x", "^", "_", ",", "=", "<", r"\pm", r"\cup", r"\text{a}", "%",
               r"\infty", "|", "!", "e", "i", r"\{", r"\}", ".", "-", "+", "/", r"\begin{pmatrix}", r"\end{pmatrix}", "&", r"\\", r"\sin",
               r"\log", ":", " ", r"\in", r"\overline", "'", r"^\circ", r"\$", r"\binom", r"\left", r"\right", "0", "\n", "é"]  # fmt: skip
-    for _ in range(4000):
+    for _ in range(1500):
         text = "".join(rng.choice(pieces) for _ in range(rng.randint(1, 25)))
         for gold in ("42", "x^2+1", "(1,2]", r"\text{even}"):
             assert compare_answers(text, gold)[1] in ("correct", "wrong", "unreadable", "too_complex", "empty_box")

@@ -1,0 +1,258 @@
+"""Where problems come from: records, files, named data sets, reasoning_gym; and what judges them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import make_tokenizer
+
+from sppo_rl.envs.reasoning import (
+    BOXED_INSTRUCTION,
+    AnswerScorer,
+    MathReasoningEnv,
+    Problem,
+    TRLReward,
+    VerlScore,
+    from_file,
+    from_pairs,
+    from_reasoning_gym,
+    from_records,
+    load_named,
+    verify,
+)
+from sppo_rl.envs.reasoning.gym_tasks import is_safe
+from sppo_rl.envs.reasoning.problems import check_round_trip, prompt_ids
+from sppo_rl.envs.reasoning.rewards import as_scorer, score_batch
+
+VERL_ROW = {
+    "data_source": "math_dapo",
+    "prompt": [{"role": "user", "content": "What is 1+1?"}],
+    "ability": "MATH",
+    "reward_model": {"style": "rule", "ground_truth": "2"},
+    "extra_info": {"index": "row-7"},
+}
+
+
+def test_schemas() -> None:
+    (verl,) = from_records([VERL_ROW])
+    assert (verl.messages, verl.answer, verl.id, verl.source) == (VERL_ROW["prompt"], "2", "row-7", "math_dapo")
+    (trl,) = from_records([{"prompt": "What is 1+1?", "answer": 2, "level": 3}], source="mine")
+    assert (trl.prompt, trl.answer, trl.id, trl.source, trl.columns["level"]) == ("What is 1+1?", "2", "0", "mine", 3)
+    (chat,) = from_records([{"prompt": VERL_ROW["prompt"], "ground_truth": "2"}], instruction="Box it.")
+    assert chat.messages == [{"role": "user", "content": "What is 1+1?\nBox it."}]
+    (plain,) = from_records([{"question": "Q", "answer": "3", "id": "q3"}])
+    assert (plain.prompt, plain.id) == ("Q", "q3")
+    with pytest.raises(ValueError, match=r"Row 0 has the columns \['prompt'\]"):
+        from_records([{"prompt": "no answer"}])
+
+
+def test_files(tmp_path: Path) -> None:
+    rows = [{"problem": f"{k}?", "answer": str(k)} for k in range(3)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    (tmp_path / "b.json").write_text(json.dumps(rows), encoding="utf-8")
+    assert [problem.answer for problem in from_file(tmp_path / "a.jsonl")] == ["0", "1", "2"]
+    assert from_file(tmp_path / "b.json", source="b") == from_file(tmp_path / "a.jsonl", source="b")
+    with pytest.raises(ValueError, match=r"neither \.jsonl"):
+        from_file(tmp_path / "c.csv")
+
+
+def test_parquet_in_verls_schema(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="needs the [llm] extra")
+    parquet = pytest.importorskip("pyarrow.parquet", reason="needs the [llm] extra")
+
+    parquet.write_table(pyarrow.Table.from_pylist([VERL_ROW] * 2), tmp_path / "train.parquet")
+    (first, _) = from_file(tmp_path / "train.parquet")
+    assert (first.answer, first.source, first.messages) == ("2", "math_dapo", VERL_ROW["prompt"])
+
+
+def test_named_sets_of_the_real_files(data_dir: Path) -> None:
+    loaded = {
+        name: load_named(name, data_dir=data_dir)
+        for name in ("aime24", "AIME25", "amc23", "MATH-500", "minerva", "DAPO-Math-17k")
+    }
+    assert {name: len(sets.problems) for name, sets in loaded.items()} == {
+        "aime24": 30, "AIME25": 30, "amc23": 40, "MATH-500": 500, "minerva": 204, "DAPO-Math-17k": 2000,
+    }  # fmt: skip
+    assert len(loaded["minerva"].malformed) == 68
+    assert all(not sets.malformed for name, sets in loaded.items() if name != "minerva")
+    for name in ("aime24", "AIME25", "amc23", "DAPO-Math-17k"):
+        assert all(str(int(problem.answer)) == problem.answer for problem in loaded[name].problems)
+    assert "73" in {problem.answer for problem in loaded["aime24"].problems}
+    assert "336" in {problem.answer for problem in loaded["AIME25"].problems}
+    for sets in loaded.values():
+        assert all(str(problem.prompt).endswith(BOXED_INSTRUCTION) for problem in sets.problems)
+        assert all(verify(f"\\boxed{{{problem.answer}}}", problem.answer) for problem in sets.problems)
+
+
+def test_named_sets_clean_what_they_find(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    content = (
+        "Solve the following math problem step by step. The last line of your response should be of the form Answer: $Answer "
+        "(without quotes) where $Answer is the answer to the problem.\n\nWhat is 1+1?\n\n"
+        'Remember to put your answer on its own line after "Answer:".'
+    )
+    row = {**VERL_ROW, "prompt": [{"role": "user", "content": content}]}
+    (tmp_path / "train" / "dapo_sample.jsonl").write_text("\n".join([json.dumps(row)] * 3), encoding="utf-8")
+    loaded = load_named("dapo_math_17k", instruction="", data_dir=tmp_path)
+    assert [problem.messages for problem in loaded.problems] == [[{"role": "user", "content": "What is 1+1?"}]]
+    assert loaded.duplicates == 2
+    with pytest.raises(ValueError, match=r"Unknown data set 'gsm'\. Known: aime24"):
+        load_named("gsm")
+
+
+def test_reasoning_gym_tasks_use_their_own_verifier() -> None:
+    pytest.importorskip("reasoning_gym")
+    problems = from_reasoning_gym("countdown", 3, seed=1)
+    scorer = problems[0].scorer
+    assert scorer is not None
+    try:
+        solution = problems[0].columns["entry"]["metadata"]["expression"]
+        attack = "__import__('os').system('true')"
+        verdicts = score_batch(
+            AnswerScorer(), [problems[0]] * 3, [f"\\boxed{{{solution}}}", f"\\boxed{{{attack}}}", "no box"], [[], [], []]
+        )
+        assert [(verdict.score, verdict.reason) for verdict in verdicts] == [
+            (1.0, "correct"), (0.0, "unsafe_answer"), (0.0, "no_box"),
+        ]  # fmt: skip
+    finally:
+        scorer.close()
+    again = from_reasoning_gym("countdown", 3, seed=1)
+    assert [problem.prompt for problem in again] == [problem.prompt for problem in problems]
+    with pytest.raises(ValueError, match="reasoning_gym has no task 'chain_sums'"):
+        from_reasoning_gym("chain_sums", 3)
+
+
+@pytest.mark.parametrize(
+    ("task", "answer", "safe"),
+    [
+        ("chain_sum", "__import__('os')", True),  # compared as a string, never evaluated
+        ("countdown", "(3+4)*5 - 2/1", True), ("countdown", "3**4", False), ("countdown", "abs(3)", False), ("countdown", "9" * 60, False),
+        ("simple_integration", "x**2/2 + sin(x) + C", True), ("simple_integration", "exit(1)", False),
+        ("simple_integration", "x.diff(x)", False), ("simple_integration", "9**9**9**9", False), ("simple_integration", "f'{x}'", False),
+        ("n_queens", "[['_', 'Q'], ['Q', '_']]", True), ("n_queens", "open('x')", False), ("n_queens", "[].append", False),
+        ("spiral_matrix", "[1, 2, 3]", True), ("spiral_matrix", "[1, __import__]", False),
+    ],
+)  # fmt: skip
+def test_screens_answers_that_a_task_would_evaluate(task: str, answer: str, safe: bool) -> None:
+    assert is_safe(task, answer) is safe
+
+
+def test_every_task_that_evaluates_answers_is_screened() -> None:
+    """Should a new release evaluate answers in other tasks, this says which."""
+    gym = pytest.importorskip("reasoning_gym")
+    import inspect
+    import re
+
+    from reasoning_gym.factory import DATASETS
+
+    evaluating = set()
+    for name, (dataset, _) in DATASETS.items():
+        method = inspect.getsource(dataset.score_answer)
+        if re.search(r"\b(?:eval|exec|parse_expr|sympify|simplify)\(", method):
+            evaluating.add(name)
+    unscreened = {name for name in evaluating if is_safe(name, "__import__('os').system('true')")}
+    assert evaluating
+    assert unscreened <= {"number_sorting"}, f"reasoning_gym {gym.__version__}: {unscreened}"
+
+
+def test_trl_reward_functions() -> None:
+    seen: dict[str, Any] = {}
+
+    def half_for_trying(
+        prompts: list[Any], completions: list[Any], answer: list[str], level: list[Any], **rest: Any
+    ) -> list[float | None]:
+        seen.update(prompts=prompts, completions=completions, level=level, rest=rest)
+        return [
+            1.0 if gold in text else None if level_ is None else 0.5
+            for text, gold, level_ in zip(completions, answer, level, strict=True)
+        ]
+
+    problems = [
+        Problem("a?", "7", "a", columns={"level": 2}),
+        Problem("b?", "8", "b", columns={"level": 2}),
+        Problem("c?", "9", "c"),
+    ]
+    verdicts = TRLReward(half_for_trying).score(problems, ["7!", "no", "no"], [[3], [4], [5]])
+    assert [(verdict.score, verdict.reason) for verdict in verdicts] == [(1.0, "correct"), (0.5, "partly"), (0.0, "wrong")]
+    assert seen["prompts"] == ["a?", "b?", "c?"]
+    assert seen["level"] == [2, 2, None]
+    assert seen["rest"]["completion_ids"] == [[3], [4], [5]]
+    both = TRLReward([half_for_trying, lambda completions, **rest: [1.0] * len(completions)], weights=[0.5, 0.5])
+    assert [verdict.score for verdict in both.score(problems, ["7!", "no", "no"], [[], [], []])] == [1.0, 0.75, 0.5]
+    with pytest.raises(ValueError, match=r"gave the reward -1\.0: rewards must lie in \[0, 1\]"):
+        TRLReward(lambda completions, **rest: [-1.0] * len(completions)).score(problems[:1], ["x"], [[]])
+    with pytest.raises(ValueError, match="returned 1 rewards for 3"):
+        TRLReward(lambda **rest: [1.0]).score(problems, ["x"] * 3, [[]] * 3)
+
+
+def test_trl_completions_of_messages_are_messages() -> None:
+    problem = Problem((("user", "a?"),), "7", "a")
+
+    def reward(prompts: list[Any], completions: list[Any], **rest: Any) -> list[float]:
+        assert prompts == [[{"role": "user", "content": "a?"}]]
+        return [float(completions[0] == [{"role": "assistant", "content": "7"}])]
+
+    assert TRLReward(reward).score([problem], ["7"], [[]])[0].score == 1.0
+
+
+def test_verls_compute_score() -> None:
+    def compute_score(data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None) -> dict[str, Any]:
+        assert (data_source, extra_info) == ("math_dapo", {"index": "row-7"})
+        return {"score": float(ground_truth in solution_str), "acc": True}
+
+    (problem,) = from_records([VERL_ROW])
+    assert [verdict.score for verdict in VerlScore(compute_score).score([problem] * 2, ["2", "3"], [[], []])] == [1.0, 0.0]
+
+
+def test_what_may_be_a_verifier(tokenizer: Any) -> None:
+    assert as_scorer(verify).score(from_pairs([("a", "5")]), [r"\boxed{5}"], [[]])[0].score == 1.0
+    with pytest.raises(TypeError, match="got int"):
+        as_scorer(5)  # type: ignore[arg-type]
+    env = MathReasoningEnv(
+        from_pairs([("a", "5")]), tokenizer, 16, 16, TRLReward(lambda completions, **rest: [0.25] * len(completions))
+    )
+    env.reset()
+    _, reward, _, _, info = env.step(env.action_space.sample())
+    assert reward == 0.25
+    assert info["is_success"] is False
+
+
+def test_chat_template() -> None:
+    tokenizer = make_tokenizer(chat=True)
+    (problem,) = from_pairs([("What is 1+1?", "2")])
+    wanted = "[user] What is 1+1?\n[assistant] "
+    assert tokenizer.decode(prompt_ids(problem, tokenizer)) == wanted
+    assert tokenizer.decode(prompt_ids(Problem((("user", "What is 1+1?"),), "2", "0"), tokenizer)) == wanted
+    assert tokenizer.decode(prompt_ids(problem, tokenizer, use_chat_template=False)) == "What is 1+1?"
+    with pytest.raises(ValueError, match="no chat template"):
+        prompt_ids(Problem((("user", "?"),), "2", "0"), make_tokenizer())
+    env = MathReasoningEnv([problem], tokenizer, 64, 16, verify)
+    assert env.reset()[0]["prompt_len"][0] == len(wanted)
+
+
+def test_round_trip_is_asserted() -> None:
+    """A tokenizer that was loaded with another pre-tokenizer drops line breaks and says nothing."""
+    from tokenizers import pre_tokenizers
+
+    tokenizer = make_tokenizer()
+    check_round_trip(tokenizer)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split("", "isolated")]
+    )
+    with pytest.raises(ValueError, match="PreTrainedTokenizerFast"):
+        check_round_trip(tokenizer)
+    with pytest.raises(ValueError, match="PreTrainedTokenizerFast"):
+        MathReasoningEnv(from_pairs([("two\nlines", "2")]), tokenizer, 64, 16, verify)
+
+
+def test_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; import sppo_rl.envs.reasoning; "
+        "found = {'transformers', 'datasets', 'pyarrow', 'reasoning_gym', 'math_verify'} & set(sys.modules); assert not found, found"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
