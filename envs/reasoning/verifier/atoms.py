@@ -164,7 +164,7 @@ class Atoms(Arithmetic):
         exponent: Node | None = None
         while self.is_op("^") or (self.is_op("_") and name == "log"):
             if self.next().value == "_":
-                base = self.atom()
+                base = self.log_base()
             else:
                 exponent = self.script()
         if name in ("gcd", "lcm", "max", "min"):
@@ -196,6 +196,13 @@ class Atoms(Arithmetic):
         else:
             node = Apply(name, (argument,))
         return node if exponent is None else Apply("pow", (node, exponent))
+
+    def log_base(self) -> Node:
+        """Read the base of a logarithm; of ``\\log_23`` it is 2, as TeX sets it, for the 3 would have nothing to stand behind."""
+        token = self.peek()
+        if token.kind == "num" and token.value.isdigit() and len(token.value) > 1 and not self.starts_atom(self.peek(1)):
+            self.tokens[self.at : self.at + 1] = [Token("num", token.value[0]), Token("num", token.value[1:])]
+        return self.atom()
 
     def bracketed(self, opening: str) -> Node:
         """Read what a bracket holds: a value, a tuple, an interval, a set."""

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from .compare import Comparison, symbols_of
-from .evaluate import Undefined
 from .extract import extract_answer
+from .numerics import Undefined
 from .parser import parse
 from .tokens import TooComplex, Unreadable, canonical_string, tidy, without_grouping_commas
 from .tree import Items, Node, Symbol

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from .evaluate import Evaluator, Undefined, symbols
+from .evaluate import Evaluator
+from .numerics import Undefined, symbols
 from .realsets import infinite_sign, real_set, same_set
 from .tokens import TooComplex
 from .tree import Apply, BaseNumber, Constant, Items, Labelled, Matrix, Node, Number, Quantity, Relation, SetOp, Symbol
@@ -213,7 +214,8 @@ class Comparison:
         """``A = 1/3 ≈ 0.333``: a name may stand first; the members behind it must agree, and one of them must be the gold."""
         members = list(answer.members)
         ops = list(answer.ops)
-        if _is_name(members[0]) and not (symbols_of(members[0]) & symbols_of(members[-1])):
+        applied = isinstance(members[0], Apply) and members[0].op.startswith("call:")
+        if _is_name(members[0]) and (applied or not (symbols_of(members[0]) & symbols_of(members[-1]))):
             members, ops = members[1:], ops[1:]
         if isinstance(members[0], Relation) or not members:
             return False
@@ -336,14 +338,9 @@ def _assignment(node: Relation) -> tuple[Node, Node] | None:
         return None
     left, right = node.members
     for name, value in ((left, right), (right, left)):
-        simple = (
-            isinstance(name, Symbol)
-            or (isinstance(name, Apply) and name.op.startswith("call:"))
-            or (isinstance(name, Items) and _is_name(name))
-        )
-        if simple and not (
-            symbols_of(name) & symbols_of(value) - {"x"} if isinstance(name, Apply) else symbols_of(name) & symbols_of(value)
-        ):
+        applied = isinstance(name, Apply) and name.op.startswith("call:")
+        simple = isinstance(name, Symbol) or (isinstance(name, Items) and _is_name(name))
+        if applied or (simple and not (symbols_of(name) & symbols_of(value))):
             return name, value
     return None
 

@@ -7,17 +7,26 @@ an expression depends on the expression alone, never on the speed of the machine
 from __future__ import annotations
 
 import math
-import os
-import threading
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from typing import Any
 
-from mpmath.ctx_mp import MPContext
 from mpmath.libmp import ComplexResult, NoConvergence
 
+from .numerics import (
+    Undefined,
+    Value,
+    bits_of,
+    close_to,
+    context,
+    exact_logarithm,
+    integer_root,
+    is_real,
+    precision,
+    sample_point,
+    symbols,
+    to_mp,
+)
 from .tokens import TooComplex
 from .tree import Apply, Constant, Node, Number, Symbol
 
@@ -30,29 +39,6 @@ _POINT_DIGITS = 60
 _AGREE = 40
 """Values are equal when they agree to this many digits (the rest absorbs cancellation)."""
 
-Value = Any
-"""A ``Fraction`` where the value is rational, else an mpmath real or complex number."""
-
-
-class Undefined(Exception):
-    """The expression has no finite value: a division by zero, an unknown operation, an infinity."""
-
-
-_lock = threading.RLock()
-
-
-def _renew_lock() -> None:
-    """Give a forked child a lock that no thread of its parent holds."""
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
-
-_context = MPContext()
-"""Ours alone: mpmath's global precision stays as the caller set it. Used under the lock, as its caches are not thread-safe."""
-
 
 class Evaluator:
     """
@@ -63,21 +49,6 @@ class Evaluator:
 
     def __init__(self, work: int = 400_000):
         self.work = work
-
-    @contextmanager
-    def precision(self, digits: int) -> Iterator[None]:
-        """
-        Work with so many digits inside the block; one thread at a time.
-
-        :param digits: decimal digits
-        """
-        with _lock:
-            before = _context.dps
-            _context.dps = digits
-            try:
-                yield
-            finally:
-                _context.dps = before
 
     def charge(self, units: int) -> None:
         """
@@ -120,11 +91,11 @@ class Evaluator:
 
     def _constant(self, name: str) -> Value:
         if name == "pi":
-            return +_context.pi
+            return +context.pi
         if name == "e":
-            return +_context.e
+            return +context.e
         if name == "i":
-            return _context.mpc(0, 1)
+            return context.mpc(0, 1)
         raise Undefined(name)
 
     def _apply(self, op: str, values: list[Value]) -> Value:
@@ -146,7 +117,7 @@ class Evaluator:
         if op == "root":
             if not isinstance(values[1], Fraction) or values[1] <= 0:
                 raise Undefined("index of a root")
-            if values[1].denominator == 1 and values[1].numerator % 2 and _real(first) and first < 0:
+            if values[1].denominator == 1 and values[1].numerator % 2 and is_real(first) and first < 0:
                 return -self._root(-first, values[1])
             return self._root(first, values[1])
         if op in ("factorial", "binom"):
@@ -157,33 +128,33 @@ class Evaluator:
             return abs(first)
         if op.startswith("call:"):
             # an unknown function: some fixed smooth function of its arguments, so that f(x) = f(x) and f(x) ≠ f(2x)
-            phase = _context.mpf(zlib.crc32(op.encode()) % 997)
+            phase = context.mpf(zlib.crc32(op.encode()) % 997)
             for k, value in enumerate(values):
-                phase += _mp(value) * (13 + 7 * k) / 10
-            return _context.cos(phase) + 2
+                phase += to_mp(value) * (13 + 7 * k) / 10
+            return context.cos(phase) + 2
         return self._function(op, values)
 
     def _fold(self, values: list[Value], combine: Any) -> Value:
         total = values[0]
         for value in values[1:]:
             if isinstance(total, Fraction) and isinstance(value, Fraction):
-                self.charge(1 + (_bits(total) + _bits(value)) // 50)
+                self.charge(1 + (bits_of(total) + bits_of(value)) // 50)
                 total = combine(total, value)
             else:
                 self.charge(10)
-                total = combine(_mp(total), _mp(value))
+                total = combine(to_mp(total), to_mp(value))
             self._sized(total)
         return total
 
     def _sized(self, value: Value) -> Value:
         """Refuse numbers that would make the next operation slow."""
         if isinstance(value, Fraction):
-            if _bits(value) > 2 * MAX_BITS:
+            if bits_of(value) > 2 * MAX_BITS:
                 raise TooComplex("a number too long")
             return value
-        if not _context.isfinite(value):
+        if not context.isfinite(value):
             raise Undefined("not finite")
-        if value != 0 and abs(_context.mag(value)) > MAX_BITS:
+        if value != 0 and abs(context.mag(value)) > MAX_BITS:
             raise TooComplex("a number too large or too small")
         return value
 
@@ -196,35 +167,35 @@ class Evaluator:
             if base == 1:
                 return base
             if exponent.denominator == 1:
-                bits = _bits(base) * abs(exponent.numerator)
+                bits = bits_of(base) * abs(exponent.numerator)
                 if bits > MAX_BITS and abs(base) != 1:
                     raise TooComplex("a power too large")
                 if base == -1:
                     return Fraction(-1 if exponent.numerator % 2 else 1)
                 self.charge(1 + bits // 20)
                 return base**exponent.numerator
-            if exponent.denominator <= 64 and base > 0 and _bits(exponent) < 64:
+            if exponent.denominator <= 64 and base > 0 and bits_of(exponent) < 64:
                 return self._power(self._root(base, Fraction(exponent.denominator)), Fraction(exponent.numerator))
-        base, exponent = _mp(base), _mp(exponent)
+        base, exponent = to_mp(base), to_mp(exponent)
         if base == 0:
             raise Undefined("a power of zero")
-        size = abs(_context.mag(base)) + 2
-        if (exponent != 0 and _context.mag(exponent) > 17) or abs(exponent) * size > MAX_BITS:
+        size = abs(context.mag(base)) + 2
+        if (exponent != 0 and context.mag(exponent) > 17) or abs(exponent) * size > MAX_BITS:
             raise TooComplex("a power too large")
         self.charge(150)
         return base**exponent
 
     def _root(self, radicand: Value, index: Fraction) -> Value:
         if isinstance(radicand, Fraction) and index.denominator == 1 and radicand >= 0:
-            self.charge(1 + _bits(radicand) // 10)
-            top = _integer_root(radicand.numerator, index.numerator)
-            bottom = _integer_root(radicand.denominator, index.numerator)
+            self.charge(1 + bits_of(radicand) // 10)
+            top = integer_root(radicand.numerator, index.numerator)
+            bottom = integer_root(radicand.denominator, index.numerator)
             if top is not None and bottom is not None:
                 return Fraction(top, bottom)
         self.charge(60)
         if index == 2:
-            return _context.sqrt(_mp(radicand))
-        return self._power(_mp(radicand), 1 / index) if radicand != 0 else Fraction(0)
+            return context.sqrt(to_mp(radicand))
+        return self._power(to_mp(radicand), 1 / index) if radicand != 0 else Fraction(0)
 
     def _counting(self, op: str, values: list[Value]) -> Fraction:
         if not all(isinstance(value, Fraction) and value.denominator == 1 and value >= 0 for value in values):
@@ -244,33 +215,33 @@ class Evaluator:
     def _rounded(self, op: str, value: Value) -> Fraction:
         if isinstance(value, Fraction):
             return Fraction(math.floor(value) if "floor" in op else math.ceil(value))
-        if not _real(value) or _context.mag(value) > 200:
+        if not is_real(value) or context.mag(value) > 200:
             raise Undefined("rounding of such a number")
-        nearest = int(_context.nint(value))
-        if abs(value - nearest) < _context.mpf(10) ** -_AGREE:
+        nearest = int(context.nint(value))
+        if abs(value - nearest) < context.mpf(10) ** -_AGREE:
             return Fraction(nearest)
-        return Fraction(int(_context.floor(value) if "floor" in op else _context.ceil(value)))
+        return Fraction(int(context.floor(value) if "floor" in op else context.ceil(value)))
 
     def _function(self, op: str, values: list[Value]) -> Value:
         self.charge(300)
-        arguments = [_mp(value) for value in values]
+        arguments = [to_mp(value) for value in values]
         first = arguments[0]
-        if first != 0 and _context.mag(first) > 2000 and op not in ("ln", "log", "log10", "Re", "Im", "arg"):
+        if first != 0 and context.mag(first) > 2000 and op not in ("ln", "log", "log10", "Re", "Im", "arg"):
             raise TooComplex("argument of a function too large")
-        exponential = op in ("exp", "sinh", "cosh", "tanh", "coth") or not _real(first)
-        if exponential and first != 0 and _context.mag(first) > 15:
+        exponential = op in ("exp", "sinh", "cosh", "tanh", "coth") or not is_real(first)
+        if exponential and first != 0 and context.mag(first) > 15:
             raise TooComplex("argument of an exponential too large")
         if op == "log" and len(arguments) == 2:
             base, argument = arguments
             if base in (0, 1) or argument == 0:
                 raise Undefined("logarithm")
-            exact = _exact_logarithm(values[0], values[1])
-            return exact if exact is not None else _context.log(argument) / _context.log(base)
+            exact = exact_logarithm(values[0], values[1])
+            return exact if exact is not None else context.log(argument) / context.log(base)
         functions = {
-            "sin": _context.sin, "cos": _context.cos, "tan": _context.tan, "cot": _context.cot, "sec": _context.sec, "csc": _context.csc,
-            "arcsin": _context.asin, "arccos": _context.acos, "arctan": _context.atan, "arccot": _context.acot, "sinh": _context.sinh,
-            "cosh": _context.cosh, "tanh": _context.tanh, "coth": _context.coth, "exp": _context.exp, "ln": _context.log,
-            "log": _context.log, "log10": _context.log10, "Re": _context.re, "Im": _context.im, "arg": _context.arg,
+            "sin": context.sin, "cos": context.cos, "tan": context.tan, "cot": context.cot, "sec": context.sec, "csc": context.csc,
+            "arcsin": context.asin, "arccos": context.acos, "arctan": context.atan, "arccot": context.acot, "sinh": context.sinh,
+            "cosh": context.cosh, "tanh": context.tanh, "coth": context.coth, "exp": context.exp, "ln": context.log,
+            "log": context.log, "log10": context.log10, "Re": context.re, "Im": context.im, "arg": context.arg,
         }  # fmt: skip
         if op not in functions or len(arguments) != 1:
             raise Undefined(op)
@@ -289,18 +260,18 @@ class Evaluator:
         """
         names = symbols(left) | symbols(right)
         if not names:
-            with self.precision(DIGITS):
+            with precision(DIGITS):
                 return self._same(self.value(left, {}), self.value(right, {}), left, right)
         agreed = 0
         for number in range(6):
-            with self.precision(_POINT_DIGITS):
+            with precision(_POINT_DIGITS):
                 point = sample_point(sorted(names), number)
                 a, b = self._at(left, point), self._at(right, point)
                 if (a is None) != (b is None):
                     return False
                 if a is None or b is None:
                     continue
-                if not _close(_mp(a), _mp(b), _AGREE):
+                if not close_to(to_mp(a), to_mp(b), _AGREE):
                     return False
             agreed += 1
             if agreed == 4:
@@ -321,14 +292,14 @@ class Evaluator:
             return False
         ratio = None
         for number in range(4):
-            with self.precision(_POINT_DIGITS):
+            with precision(_POINT_DIGITS):
                 point = sample_point(sorted(names), number)
                 a, b = self._at(left, point), self._at(right, point)
                 if a is None or b is None or a == 0 or b == 0:
                     return False
-                if ratio is not None and not _close(_mp(a) / _mp(b), ratio, _AGREE - 5):
+                if ratio is not None and not close_to(to_mp(a) / to_mp(b), ratio, _AGREE - 5):
                     return False
-                ratio = _mp(a) / _mp(b)
+                ratio = to_mp(a) / to_mp(b)
         return True
 
     def real(self, node: Node) -> Value:
@@ -338,13 +309,13 @@ class Evaluator:
         :param node: its tree
         :raises Undefined: if it is not real, not finite, or holds symbols
         """
-        with self.precision(DIGITS):
+        with precision(DIGITS):
             value = self.value(node, {})
             if isinstance(value, Fraction):
                 return value
-            if not _real(value) and abs(value.imag) > _context.mpf(10) ** -_AGREE * abs(value):
+            if not is_real(value) and abs(value.imag) > context.mpf(10) ** -_AGREE * abs(value):
                 raise Undefined("not real")
-            return value if _real(value) else value.real
+            return value if is_real(value) else value.real
 
     def close(self, left: Value, right: Value, digits: int = _AGREE) -> bool:
         """
@@ -354,10 +325,10 @@ class Evaluator:
         :param right: another
         :param digits: decimal digits that must agree
         """
-        with self.precision(DIGITS):
+        with precision(DIGITS):
             if isinstance(left, Fraction) and isinstance(right, Fraction) and digits == _AGREE:
                 return left == right
-            return _close(_mp(left), _mp(right), digits)
+            return close_to(to_mp(left), to_mp(right), digits)
 
     def below(self, left: Value, right: Value) -> bool:
         """
@@ -366,10 +337,10 @@ class Evaluator:
         :param left: a value
         :param right: another
         """
-        with self.precision(DIGITS):
+        with precision(DIGITS):
             if isinstance(left, Fraction) and isinstance(right, Fraction):
                 return left < right
-            return bool(_mp(left) < _mp(right))
+            return bool(to_mp(left) < to_mp(right))
 
     def _at(self, node: Node, point: dict[str, Value]) -> Value | None:
         try:
@@ -380,94 +351,12 @@ class Evaluator:
     def _same(self, a: Value, b: Value, left: Node, right: Node) -> bool:
         if isinstance(a, Fraction) and isinstance(b, Fraction):
             return a == b
-        a, b = _mp(a), _mp(b)
-        tiny = _context.mpf(10) ** -60
+        a, b = to_mp(a), to_mp(b)
+        tiny = context.mpf(10) ** -60
         if abs(a) > tiny or abs(b) > tiny:
-            return _close(a, b, _AGREE)
+            return close_to(a, b, _AGREE)
         # Both vanish, or nearly: with twice the digits a true zero shrinks and a small number stays.
         difference = abs(a - b)
-        with self.precision(2 * DIGITS):
-            finer = abs(_mp(self.value(left, {})) - _mp(self.value(right, {})))
-            return bool(finer == 0 or finer < difference * _context.mpf(10) ** -60)
-
-
-def symbols(node: Node) -> frozenset[str]:
-    """
-    Collect the symbols of an expression.
-
-    :param node: its tree
-    """
-    if isinstance(node, Symbol):
-        return frozenset({node.name})
-    if isinstance(node, Apply):
-        return frozenset().union(*(symbols(argument) for argument in node.args))
-    return frozenset()
-
-
-def sample_point(names: list[str], number: int) -> dict[str, Value]:
-    """
-    Give every symbol a value: fixed irrational numbers, all positive at even points, of mixed sign at odd ones.
-
-    :param names: the symbols
-    :param number: which point
-    """
-    point: dict[str, Value] = {}
-    for k, name in enumerate(names):
-        seed = zlib.crc32(f"{name}/{number}".encode())
-        value = _context.sqrt(_context.mpf(seed % 99991 + 7)) / 97 + _context.mpf(k + 1) / 7
-        point[name] = -value if number % 2 and (k + number // 2) % 2 == 0 else value
-    return point
-
-
-def _bits(value: Fraction) -> int:
-    return value.numerator.bit_length() + value.denominator.bit_length()
-
-
-def _real(value: Value) -> bool:
-    return isinstance(value, Fraction) or not isinstance(value, _context.mpc)
-
-
-def _mp(value: Value) -> Any:
-    if isinstance(value, Fraction):
-        return _context.mpf(value.numerator) / value.denominator
-    return value
-
-
-def _close(a: Any, b: Any, digits: int) -> bool:
-    if a == b:
-        return True
-    scale = max(abs(a), abs(b))
-    return bool(abs(a - b) <= scale * _context.mpf(10) ** -digits or scale < _context.mpf(10) ** -(_context.dps - 10))
-
-
-def _integer_root(number: int, index: int) -> int | None:
-    """The exact root of a whole number, if it has one."""
-    if index == 2:
-        root = math.isqrt(number)
-        return root if root * root == number else None
-    if number < 2:
-        return number
-    if index > 64 or number.bit_length() > 4096:
-        return None
-    root = round(float(number) ** (1 / index)) if number.bit_length() < 1000 else 0
-    for candidate in (root - 1, root, root + 1):
-        if candidate >= 0 and candidate**index == number:
-            return candidate
-    return None
-
-
-def _exact_logarithm(base: Value, argument: Value) -> Fraction | None:
-    """``log_2 8`` = 3 exactly."""
-    if (
-        isinstance(base, Fraction)
-        and isinstance(argument, Fraction)
-        and base.denominator == argument.denominator == 1
-        and base > 1
-    ):
-        power, count = 1, 0
-        while power < argument and count < 300:
-            power *= base.numerator
-            count += 1
-        if power == argument:
-            return Fraction(count)
-    return None
+        with precision(2 * DIGITS):
+            finer = abs(to_mp(self.value(left, {})) - to_mp(self.value(right, {})))
+            return bool(finer == 0 or finer < difference * context.mpf(10) ** -60)

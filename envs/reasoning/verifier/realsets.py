@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cmp_to_key
 from typing import NamedTuple
 
-from .evaluate import Evaluator, Undefined, Value, symbols
+from .evaluate import Evaluator
+from .numerics import Undefined, Value, symbols
 from .tree import Apply, Constant, Items, Node, Quantity, Relation, SetOp, Symbol
 
 

@@ -76,7 +76,8 @@ _INVISIBLE = word_set(
 _SAME_COMMAND = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "leq": "le", "geq": "ge", "leqslant": "le",
     "geqslant": "ge", "neq": "ne", "lt": "<", "gt": ">", "to": "rightarrow", "ast": "*", "times": "*", "cdot": "*", "div": "/",
-    "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "lparen": "(", "rparen": ")", "vert": "|", "lvert": "|", "rvert": "|",
+    "lbrace": r"\{", "rbrace": r"\}", "lbrack": "[", "rbrack": "]", "lparen": "(",
+    "langle": "(", "rangle": ")", "rparen": ")", "vert": "|", "lvert": "|", "rvert": "|",
     "varnothing": "emptyset", "infin": "infty", "infinity": "infty", "oo": "infty", "inf": "infty", "Inf": "infty", "degree": "circ",
     "varphi": "phi", "varepsilon": "epsilon", "vartheta": "theta", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
     "simeq": "approx", "thickapprox": "approx", "doteq": "approx", "colon": ":", "mid": "|", "land": "wedge", "backslash": "setminus",
@@ -123,12 +124,19 @@ def tidy(text: str) -> str:
 
 def without_grouping_commas(text: str) -> str:
     """
-    Read ``58,500`` as one number.
+    Read ``58,500`` as one number; inside brackets, as in ``(100,200)``, a comma separates.
 
     :param text: a tidied answer
     :return: the answer with the commas of well-formed thousands groups removed
     """
-    return _GROUPED_BY_COMMA.sub(lambda m: m.group().replace(",", ""), text)
+
+    def joined(match: re.Match[str]) -> str:
+        before = match.string[: match.start()]
+        opened = before.count("(") + before.count("[") + before.count(r"\{")
+        closed = before.count(")") + before.count("]") + before.count(r"\}")
+        return match.group().replace(",", "") if opened <= closed else match.group()
+
+    return _GROUPED_BY_COMMA.sub(joined, text)
 
 
 def canonical_string(text: str) -> str:

@@ -33,10 +33,15 @@ class CharacterTokenizer:
 
     eos_token_id = 1
     pad_token_id = 0
-    chat_template = None
 
-    def __init__(self) -> None:
+    def __init__(self, chat: bool = False) -> None:
         self.ids = {character: k + 2 for k, character in enumerate(CHARACTERS)}
+        self.chat_template = "see apply_chat_template" if chat else None
+
+    def apply_chat_template(self, messages: list[dict[str, str]], tokenize: bool, add_generation_prompt: bool) -> str:
+        assert not tokenize
+        text = "".join(f"[{message['role']}] {message['content']}\n" for message in messages)
+        return text + "[assistant] " * add_generation_prompt
 
     def __len__(self) -> int:
         return len(CHARACTERS) + 2

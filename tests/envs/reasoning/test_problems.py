@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import make_tokenizer
+from conftest import CharacterTokenizer, make_tokenizer
 
 from sppo_rl.envs.reasoning import (
     BOXED_INSTRUCTION,
@@ -222,24 +223,38 @@ def test_what_may_be_a_verifier(tokenizer: Any) -> None:
     assert info["is_success"] is False
 
 
-def test_chat_template() -> None:
-    tokenizer = make_tokenizer(chat=True)
+@pytest.mark.parametrize("make", [CharacterTokenizer, make_tokenizer], ids=["characters", "transformers"])
+def test_chat_template(make: Callable[..., Any]) -> None:
+    tokenizer = make(chat=True)
     (problem,) = from_pairs([("What is 1+1?", "2")])
     wanted = "[user] What is 1+1?\n[assistant] "
     assert tokenizer.decode(prompt_ids(problem, tokenizer)) == wanted
     assert tokenizer.decode(prompt_ids(Problem((("user", "What is 1+1?"),), "2", "0"), tokenizer)) == wanted
     assert tokenizer.decode(prompt_ids(problem, tokenizer, use_chat_template=False)) == "What is 1+1?"
     with pytest.raises(ValueError, match="no chat template"):
-        prompt_ids(Problem((("user", "?"),), "2", "0"), make_tokenizer())
+        prompt_ids(Problem((("user", "?"),), "2", "0"), make())
     env = MathReasoningEnv([problem], tokenizer, 64, 16, verify)
     assert env.reset()[0]["prompt_len"][0] == len(wanted)
 
 
-def test_round_trip_is_asserted() -> None:
+class ForgetfulTokenizer(CharacterTokenizer):
+    """Drops line breaks."""
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return super().encode(text.replace("\n", ""))
+
+
+def test_round_trip_is_asserted(tokenizer: CharacterTokenizer) -> None:
+    check_round_trip(tokenizer)
+    with pytest.raises(ValueError, match="PreTrainedTokenizerFast"):
+        MathReasoningEnv(from_pairs([("two\nlines", "2")]), ForgetfulTokenizer(), 64, 16, verify)
+
+
+def test_round_trip_of_a_tokenizer_loaded_wrongly() -> None:
     """A tokenizer that was loaded with another pre-tokenizer drops line breaks and says nothing."""
+    tokenizer = make_tokenizer()
     from tokenizers import pre_tokenizers
 
-    tokenizer = make_tokenizer()
     check_round_trip(tokenizer)
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split("", "isolated")]

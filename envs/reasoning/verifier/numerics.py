@@ -1,0 +1,141 @@
+"""Numbers for :mod:`.evaluate`: an mpmath context of our own, points to sample at, and exact roots and logarithms."""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from typing import Any
+
+from mpmath.ctx_mp import MPContext
+
+from .tree import Apply, Node, Symbol
+
+Value = Any
+"""A ``Fraction`` where the value is rational, else an mpmath real or complex number."""
+
+
+class Undefined(Exception):
+    """The expression has no finite value: a division by zero, an unknown operation, an infinity."""
+
+
+_lock = threading.RLock()
+
+
+def _renew_lock() -> None:
+    """Give a forked child a lock that no thread of its parent holds."""
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+context = MPContext()
+"""Ours alone: mpmath's global precision stays as the caller set it. Used under the lock, as its caches are not thread-safe."""
+
+
+@contextmanager
+def precision(digits: int) -> Iterator[None]:
+    """
+    Work with so many digits inside the block; one thread at a time.
+
+    :param digits: decimal digits
+    """
+    with _lock:
+        before = context.dps
+        context.dps = digits
+        try:
+            yield
+        finally:
+            context.dps = before
+
+
+def symbols(node: Node) -> frozenset[str]:
+    """
+    Collect the symbols of an expression.
+
+    :param node: its tree
+    """
+    if isinstance(node, Symbol):
+        return frozenset({node.name})
+    if isinstance(node, Apply):
+        return frozenset().union(*(symbols(argument) for argument in node.args))
+    return frozenset()
+
+
+def sample_point(names: list[str], number: int) -> dict[str, Value]:
+    """
+    Give every symbol a value: fixed irrational numbers, all positive at even points, of mixed sign at odd ones.
+
+    :param names: the symbols
+    :param number: which point
+    """
+    point: dict[str, Value] = {}
+    for k, name in enumerate(names):
+        seed = zlib.crc32(f"{name}/{number}".encode())
+        value = context.sqrt(context.mpf(seed % 99991 + 7)) / 97 + context.mpf(k + 1) / 7
+        point[name] = -value if number % 2 and (k + number // 2) % 2 == 0 else value
+    return point
+
+
+def bits_of(value: Fraction) -> int:
+    """Give the size of a fraction in bits."""
+    return value.numerator.bit_length() + value.denominator.bit_length()
+
+
+def is_real(value: Value) -> bool:
+    """Tell whether a value is real by its type."""
+    return isinstance(value, Fraction) or not isinstance(value, context.mpc)
+
+
+def to_mp(value: Value) -> Any:
+    """Convert a value to an mpmath number of the present precision."""
+    if isinstance(value, Fraction):
+        return context.mpf(value.numerator) / value.denominator
+    return value
+
+
+def close_to(a: Any, b: Any, digits: int) -> bool:
+    """Tell whether two mpmath numbers agree to so many digits, or both vanish at the present precision."""
+    if a == b:
+        return True
+    scale = max(abs(a), abs(b))
+    return bool(abs(a - b) <= scale * context.mpf(10) ** -digits or scale < context.mpf(10) ** -(context.dps - 10))
+
+
+def integer_root(number: int, index: int) -> int | None:
+    """The exact root of a whole number, if it has one."""
+    if index == 2:
+        root = math.isqrt(number)
+        return root if root * root == number else None
+    if number < 2:
+        return number
+    if index > 64 or number.bit_length() > 4096:
+        return None
+    root = round(float(number) ** (1 / index)) if number.bit_length() < 1000 else 0
+    for candidate in (root - 1, root, root + 1):
+        if candidate >= 0 and candidate**index == number:
+            return candidate
+    return None
+
+
+def exact_logarithm(base: Value, argument: Value) -> Fraction | None:
+    """``log_2 8`` = 3 exactly."""
+    if (
+        isinstance(base, Fraction)
+        and isinstance(argument, Fraction)
+        and base.denominator == argument.denominator == 1
+        and base > 1
+    ):
+        power, count = 1, 0
+        while power < argument and count < 300:
+            power *= base.numerator
+            count += 1
+        if power == argument:
+            return Fraction(count)
+    return None
