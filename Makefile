@@ -1,0 +1,46 @@
+# make demo: set up, train SPPO beside PPO, leave a plot and a table in demo/.   make test: set up, run the tests.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: help setup demo test lint typecheck clean
+
+help:
+	@echo "make demo       train SPPO beside PPO on Precision CartPole; plot and table in demo/"
+	@echo "make test       run the tests"
+	@echo "make lint       ruff"
+	@echo "make typecheck  mypy"
+	@echo "make setup      only make $(VENV)"
+
+setup: $(VENV)/.installed
+
+# constraints.txt pins everything, so a fresh machine gets what the results were made with
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools wheel
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable ".[control,zoo,reasoning,dev]"
+	touch $@
+
+demo: setup
+	$(BIN)/sppo-rl demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# mypy does not know that envs/ and zoo/ are installed inside the package: give it a tree in which they are
+typecheck: setup
+	rm -rf build/typecheck
+	mkdir -p build/typecheck
+	cp -r sppo_rl build/typecheck/sppo_rl
+	cp -r envs zoo build/typecheck/sppo_rl/
+	cp pyproject.toml build/typecheck/
+	cd build/typecheck && $(abspath $(BIN))/python -m mypy --cache-dir ../../.mypy_cache -p sppo_rl
+
+clean:
+	rm -rf $(VENV) build demo .mypy_cache .ruff_cache .pytest_cache *.egg-info

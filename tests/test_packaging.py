@@ -1,0 +1,78 @@
+"""The wheel holds everything, and works where no repository is."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+FOLDERS = {"sppo_rl": "sppo_rl", "envs": "sppo_rl/envs", "zoo": "sppo_rl/zoo"}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    # built from a copy of what git knows or would take: setuptools leaves a build folder behind
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    for name in listed:
+        if (REPOSITORY / name).is_file():
+            target = source / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes((REPOSITORY / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(folder), str(source)]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(folder.glob("*.whl"))
+
+
+def test_every_source_file_is_in_the_wheel(wheel: Path) -> None:
+    packed = set(zipfile.ZipFile(wheel).namelist())
+    expected = set()
+    for folder, package in FOLDERS.items():
+        for pattern in ("*.py", "*.yml", "priors/*"):
+            files = (REPOSITORY / folder).rglob(pattern)
+            expected |= {f"{package}/{file.relative_to(REPOSITORY / folder)}" for file in files if file.is_file()}
+    expected = {name for name in expected if "__pycache__" not in name}
+    assert expected, "found no source at all"
+    assert expected - packed == set()
+
+
+def test_the_wheel_works_outside_the_repository(wheel: Path, tmp_path: Path) -> None:
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    script = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import gymnasium, sppo_rl\n"
+        "assert sppo_rl.__file__.startswith(sys.argv[1]), sppo_rl.__file__\n"
+        "assert sppo_rl.zoo.__file__.startswith(sys.argv[1]), sppo_rl.zoo.__file__\n"
+        "model = sppo_rl.zoo.load_prior('sppo_rl/PrecisionCartPole200-v0', n_episodes=4)\n"
+        "model.learn(1)\n"
+        "assert gymnasium.make('sppo_rl/Pendulum-v0').reset(seed=0)[0].shape == (3,)\n"
+    )
+    # -I: neither the working folder nor the environment adds to the path
+    run = subprocess.run([sys.executable, "-I", "-c", script, str(site)], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
+def test_importing_the_package_loads_no_simulator_and_no_zoo() -> None:
+    script = (
+        "import sys, sppo_rl\n"
+        "heavy = {'mujoco', 'Box2D', 'pygame', 'matplotlib', 'transformers', 'vllm', 'yaml', 'sppo_rl.zoo', 'sppo_rl.envs.control.cartpole'}\n"
+        "print(sorted(heavy & set(sys.modules)))\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"
+
+
+def test_the_repository_root_as_working_folder_finds_its_own_envs_and_zoo() -> None:
+    # an installed wheel is shadowed by ./sppo_rl there; -P -S would hide the fault, so the root is put first by hand
+    script = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); import sppo_rl.envs, sppo_rl.zoo; print(sppo_rl.envs.__file__)"
+    run = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert Path(run.stdout.strip()) == REPOSITORY / "envs" / "__init__.py"
