@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch as th
-from sppo_rl.zoo.demonstrations import Demonstrations
 
 from sppo_rl.policies import SequencePolicy
+from sppo_rl.zoo.demonstrations import Demonstrations
 
 
 @dataclass(frozen=True)

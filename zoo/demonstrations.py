@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
-from sppo_rl.envs import make_batched
 
 from sppo_rl.collection import Sampler, collect_episodes
+from sppo_rl.envs import make_batched
 from sppo_rl.episodes import EpisodeArrays
 
 Expert = Callable[[np.ndarray], np.ndarray]

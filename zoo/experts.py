@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from sppo_rl.zoo.demonstrations import Expert, demonstrate
 
 from sppo_rl.baselines import PPO
+from sppo_rl.zoo.demonstrations import Expert, demonstrate
+
+MAX_EXPERT_STEPS = 1_000_000
+"""Environment steps after which :func:`train_expert` gives up."""
+STEPS_BETWEEN_CHECKS = 40_000
 
 
 def cartpole(observations: np.ndarray) -> np.ndarray:
@@ -83,15 +87,15 @@ def train_expert(env_id: str, noise: float, success: float, seed: int, report: C
     """
     Train an expert on the dense twin of a task with this package's PPO, until it passes as a demonstrator.
 
-    The expert is the network's mean action. Training ends at the first check, every 40,000 environment steps, at which it
-    passes the outcome task's own test at the wanted rate with the demonstrator's noise on its actions.
+    The expert is the network's mean action. Training ends at the first check, one every :data:`STEPS_BETWEEN_CHECKS` environment
+    steps, at which it passes the outcome task's own test at the wanted rate with the demonstrator's noise on its actions.
 
     :param env_id: an outcome task with continuous actions
     :param noise: of the demonstrator, see :func:`~sppo_rl.zoo.demonstrations.demonstrate`
     :param success: wanted success rate of the demonstrator, over 50 episodes
     :param seed: of the training and the checks
     :param report: is told how it goes
-    :raises ValueError: if the rate is not reached within a million steps
+    :raises ValueError: if the rate is not reached within :data:`MAX_EXPERT_STEPS`
     """
     model = PPO(
         "MlpPolicy", env_id.replace("-v", "Dense-v"), gamma=0.99, gae_lambda=0.95, learning_rate=1e-3, n_episodes=16, batch_size=4,
@@ -102,8 +106,8 @@ def train_expert(env_id: str, noise: float, success: float, seed: int, report: C
         return model.predict(observations, deterministic=True)[0]
 
     best = 0.0
-    while model.num_timesteps < 1_000_000:
-        model.learn(40_000, reset_num_timesteps=False)
+    while model.num_timesteps < MAX_EXPERT_STEPS:
+        model.learn(STEPS_BETWEEN_CHECKS, reset_num_timesteps=False)
         trial = demonstrate(env_id, expert, 50, noise, seed)
         rate = trial.successes / trial.attempts
         best = max(best, rate)
@@ -111,5 +115,6 @@ def train_expert(env_id: str, noise: float, success: float, seed: int, report: C
         if rate >= success:
             return expert
     raise ValueError(
-        f"the expert for {env_id} reached a success rate of {best:.2f} in a million steps, not {success:g}. Try another seed."
+        f"the expert for {env_id} reached a success rate of {best:.2f} in {model.num_timesteps:,} steps, not {success:g}. "
+        "Try another seed."
     )

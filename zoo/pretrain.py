@@ -23,15 +23,15 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
+
+from sppo_rl.evaluation import evaluate
+from sppo_rl.sppo import SPPO
 from sppo_rl.zoo import experts
 from sppo_rl.zoo.cloning import Checkpoint, clone_until
 from sppo_rl.zoo.demonstrations import Demonstrations, Expert, demonstrate
 from sppo_rl.zoo.names import UsageError, file_name, suggestion
 from sppo_rl.zoo.prior import actor_weights, write_weights
 from sppo_rl.zoo.prior_card import PriorCard, SuccessRate
-
-from sppo_rl.evaluation import evaluate
-from sppo_rl.sppo import SPPO
 
 
 @dataclass(frozen=True)
@@ -66,17 +66,18 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "sppo_rl/PrecisionCartPole-v0": Recipe(experts.cartpole, "script, experts.cartpole", target=0.2, noise=0.1, steps_between=10),
+    "sppo_rl/PrecisionCartPole-v0": Recipe(experts.cartpole, "script, experts.cartpole", target=0.2, noise=0.1, steps_between=4),
     "sppo_rl/PrecisionCartPole200-v0": Recipe(experts.cartpole, "script, experts.cartpole", target=0.2, noise=0.1, steps_between=10),
     "sppo_rl/MountainCar-v0": Recipe(
         experts.mountain_car, "script, experts.mountain_car", target=0.2, noise=0.5, steps_between=10, learning_rate=3e-4
     ),
     "sppo_rl/Hopper-v0": Recipe(
-        None, "PPO on the dense twin, experts.train_expert", target=0.4, noise=0.1, steps_between=200, selection_episodes=100,
+        None, "PPO on the dense twin, experts.train_expert", target=0.4, noise=0.1, steps_between=200, selection_episodes=64,
         expert_episodes=100,
     ),
     "sppo_rl/LunarLander-v0": Recipe(
-        experts.lunar_lander, "script, experts.lunar_lander", target=0.2, noise=0.1, steps_between=25, expert_episodes=200
+        experts.lunar_lander, "script, experts.lunar_lander", target=0.2, noise=0.1, steps_between=25, selection_episodes=128,
+        expert_episodes=200,
     ),
     "sppo_rl/Pendulum-v0": Recipe(
         experts.pendulum, "script, experts.pendulum", target=0.4, noise=1.0, steps_between=20, batch_size=1024

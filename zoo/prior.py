@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from sppo_rl.zoo.hyperparameters import load_hyperparameters
-from sppo_rl.zoo.names import ALGORITHMS, algorithm_class, file_name, suggestion
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.zoo.hyperparameters import load_hyperparameters
+from sppo_rl.zoo.names import ALGORITHMS, algorithm_class, file_name, suggestion
 
 FOLDER = Path(__file__).resolve().parent / "priors"
 """Where the shipped priors are."""
