@@ -35,23 +35,23 @@ def updates(count: int) -> int:
     return 32 * STEPS * count
 
 
-@pytest.mark.parametrize("box", [False, True], ids=["discrete", "box"])
 @pytest.mark.parametrize(
-    ("algorithm", "options", "count"),
+    ("algorithm", "box", "options", "count"),
     [
-        (SPPO, {}, 30),
-        (SPPO, {"advantage": "standardized"}, 30),
-        (SPPO, {"batch_size": 8, "loss_aggregation": "sequence-sum", "n_epochs": 2}, 30),
-        (SPPO, {"group_size": 4, "critic_init": "first_batch"}, 30),
-        (PPO, {}, 30),
-        (PPO, {"critic_loss": "bce"}, 30),
-        (GRPO, {}, 30),
-        (RLOO, {}, 30),
-        (ReMax, {}, 80),  # half of its steps are greedy episodes
+        (SPPO, False, {}, 30),
+        (SPPO, True, {}, 30),
+        (SPPO, True, {"advantage": "standardized"}, 30),
+        (SPPO, False, {"batch_size": 8, "loss_aggregation": "sequence-sum", "n_epochs": 2}, 30),
+        (SPPO, False, {"group_size": 4, "critic_init": "first_batch"}, 30),
+        (PPO, False, {}, 30),
+        (PPO, True, {"critic_loss": "bce"}, 30),
+        (GRPO, True, {}, 30),
+        (RLOO, False, {}, 30),
+        (ReMax, False, {}, 80),  # half of its steps are greedy episodes
     ],
-    ids=["SPPO", "standardized", "minibatches", "groups", "PPO", "PPO+BCE", "GRPO", "RLOO", "ReMax"],
+    ids=["SPPO", "SPPO box", "standardized", "minibatches", "groups", "PPO", "PPO+BCE", "GRPO", "RLOO", "ReMax"],
 )
-def test_every_algorithm_learns(algorithm: type[SequenceAlgorithm], options: dict[str, Any], count: int, box: bool) -> None:
+def test_every_algorithm_learns(algorithm: type[SequenceAlgorithm], box: bool, options: dict[str, Any], count: int) -> None:
     model = match(algorithm, box, **options)
     model.learn(updates(count))
     assert recent_success(model) > 0.9
@@ -76,7 +76,7 @@ def test_the_wrong_sign_unlearns(algorithm: type[SequenceAlgorithm]) -> None:
 
 
 def test_returns_in_any_units_are_learned_from() -> None:
-    for offset, scale in ((-300.0, 200.0), (0.0, 0.001), (5000.0, 1.0)):
+    for offset, scale in ((-300.0, 200.0), (5000.0, 0.1)):
         model = match(SPPO, task={"offset": offset, "scale": scale}, critic_loss="mse")
         model.learn(updates(30))
         assert recent_success(model) > 0.9
