@@ -121,4 +121,9 @@ class SPPO(SequenceAlgorithm):
         )
 
     def _make_estimator(self) -> SequenceLevel:
+        if self.advantage == "standardized" and self.critic_loss == "mse":
+            raise ValueError(
+                "advantage='standardized' divides by sqrt(V (1 - V)), which needs a critic that predicts a probability, but critic_loss is "
+                "'mse'. Use critic_loss='bce' or 'auto', or advantage='residual'."
+            )
         return SequenceLevel(self.advantage)

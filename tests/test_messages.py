@@ -50,6 +50,13 @@ def test_a_parameter_out_of_range_is_named_with_its_value(parameter: str, value:
         make(**{parameter: value})
 
 
+def test_a_standardised_advantage_needs_a_probability() -> None:
+    with pytest.raises(ValueError, match=r"standardized.*critic_loss is 'mse'"):
+        make(advantage="standardized", critic_loss="mse")
+    with pytest.raises(ValueError, match=r"standardized.*outcome of -3"):
+        make(rewards=[0.0, -3.0], advantage="standardized").learn(1)
+
+
 def test_parameters_are_checked_before_an_environment_is_made_from_its_id() -> None:
     with pytest.raises(ValueError, match="n_episodes must be at least 1, got 0"):
         SPPO("MlpPolicy", "sppo_rl/PrecisionCartPole200-v0", n_episodes=0)
