@@ -8,7 +8,6 @@ import warnings
 from abc import abstractmethod
 from typing import Any, ClassVar, Literal, TypeVar, cast
 
-import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -23,6 +22,7 @@ from sppo_rl.callbacks import ProgressBar
 from sppo_rl.collection import collect_episodes
 from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, as_tensors, take
 from sppo_rl.losses import decision_weights, require_finite
+from sppo_rl.notices import SuccessWatch, starts_differ
 from sppo_rl.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SequencePolicy, as_sequence_policy
 from sppo_rl.schedules import as_schedule
 from sppo_rl.updates import ActorStep, CriticStep, to_device
@@ -30,9 +30,6 @@ from sppo_rl.vec_env import has_batched_form, make_batched
 
 SelfSequenceAlgorithm = TypeVar("SelfSequenceAlgorithm", bound="SequenceAlgorithm")
 FloatOrSchedule = float | str | Schedule
-
-EPISODES_BEFORE_NOTICE = 256
-"""Episodes without a single success after which ``learn()`` says so."""
 
 
 class SequenceAlgorithm(BaseAlgorithm):
@@ -152,8 +149,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         self.loss_aggregation = loss_aggregation
         self.skip_zero_advantage = skip_zero_advantage
         self.max_episode_steps = max_episode_steps
-        self._episodes_without_success = 0
-        self._any_success = False
+        self._success_watch = SuccessWatch()
         self._cut_announced = False
         self.interrupted = False
         """Whether a callback stopped the last collection, so that its episodes were not trained on."""
@@ -248,7 +244,9 @@ class SequenceAlgorithm(BaseAlgorithm):
             self.train(batch)
             self.logger.record("time/collect_seconds", collected - started)
             self.logger.record("time/update_seconds", time.perf_counter() - collected)
-            self._look_for_success(batch.outcome)
+            notice = self._success_watch.see(batch.outcome, self.env)
+            if notice is not None:
+                self._warn(notice)
             if log_interval is not None and iteration % log_interval == 0:
                 self.dump_logs(iteration)
         callback.on_training_end()
@@ -464,14 +462,12 @@ class SequenceAlgorithm(BaseAlgorithm):
     # ---------------------------------------------------------------- things to tell the user
 
     def _check_groups(self, batch: EpisodeBatch) -> None:
-        """Say so, once, if the episodes of a group did not start from the same state."""
+        """Stop if the episodes of a group did not start from the same state."""
         normalize = self.get_vec_normalize_env()
         if self.group_size == 1 or (normalize is not None and normalize.norm_obs):
             # running statistics move between two resets, so equal states may be shown as different observations
             return
-        first = th.arange(0, len(batch.outcome), self.group_size).repeat_interleave(self.group_size)
-        contexts = batch.contexts.values() if isinstance(batch.contexts, dict) else [batch.contexts]
-        if not all(th.equal(context, context[first]) for context in contexts):
+        if starts_differ(batch.contexts, self.group_size):
             raise ValueError(
                 f"{type(self).__name__} compares episodes that start from the same state, but the environment's first observation differs "
                 "between two resets with the same seed. Make reset(seed=…) reproducible, or use SPPO, which needs no groups."
@@ -484,31 +480,6 @@ class SequenceAlgorithm(BaseAlgorithm):
                 f"an episode reached max_episode_steps={self.max_episode_steps} without ending; it is cut there and counts as ended "
                 "with the return it has. Give the environment a time limit, or pass a larger max_episode_steps."
             )
-
-    def _look_for_success(self, outcome: th.Tensor) -> None:
-        """Outcomes of 0 and nothing else teach nothing: say so, and say what helps."""
-        if self._any_success:
-            return
-        self._any_success = bool((outcome != 0.0).any())
-        before = self._episodes_without_success
-        self._episodes_without_success += len(outcome)
-        if self._any_success or not before < EPISODES_BEFORE_NOTICE <= self._episodes_without_success:
-            return
-        self._warn(
-            f"not one success in {self._episodes_without_success} episodes: there is nothing to learn from yet. "
-            + self._advice()
-        )
-
-    def _advice(self) -> str:
-        try:
-            spec = self.env.get_attr("spec")[0] if self.env is not None else None
-        except AttributeError:  # a VecEnv whose copies have no spec
-            spec = None
-        env_id = getattr(spec, "id", None)
-        dense = env_id.replace("-v", "Dense-v") if env_id else None
-        if env_id is not None and env_id.startswith("sppo_rl/") and dense in gym.registry:
-            return f'Start from the shipped prior, sppo_rl.zoo.load_prior("{env_id}"), or train on the shaped twin "{dense}" first.'
-        return "Start from a policy that succeeds now and then (behaviour cloning), or shape the reward at first."
 
     def _warn(self, message: str) -> None:
         warnings.warn(f"{type(self).__name__}: {message}", UserWarning, stacklevel=3)

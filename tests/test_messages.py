@@ -12,7 +12,8 @@ import torch as th
 
 import sppo_rl
 from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
-from sppo_rl.algorithm import EPISODES_BEFORE_NOTICE, SequenceAlgorithm
+from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.notices import EPISODES_BEFORE_NOTICE
 from sppo_rl.schedules import as_schedule
 from tests.helpers import FixedRewardEnv, MatchEnv, TraceEnv, dummy
 
@@ -204,7 +205,7 @@ def test_one_success_is_enough_to_keep_quiet() -> None:
 
 @pytest.mark.parametrize("batched", [True, False], ids=["by id", "made by the user"])
 def test_the_notice_names_prior_and_dense_twin(batched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sppo_rl.algorithm.EPISODES_BEFORE_NOTICE", 4)
+    monkeypatch.setattr("sppo_rl.notices.EPISODES_BEFORE_NOTICE", 4)
     env_id = "sppo_rl/MountainCar-v0"  # never solved by chance
     env: Any = env_id if batched else gym.make(env_id)
     model = SPPO("MlpPolicy", env, n_episodes=4, n_epochs=1, seed=0)
