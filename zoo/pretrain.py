@@ -66,7 +66,7 @@ class Recipe:
 
 
 RECIPES: dict[str, Recipe] = {
-    "sppo_rl/PrecisionCartPole-v0": Recipe(experts.cartpole, "script, experts.cartpole", target=0.2, noise=0.1, steps_between=4),
+    "sppo_rl/PrecisionCartPole-v0": Recipe(experts.cartpole, "script, experts.cartpole", target=0.3, noise=0.1, steps_between=4),
     "sppo_rl/PrecisionCartPole200-v0": Recipe(experts.cartpole, "script, experts.cartpole", target=0.2, noise=0.1, steps_between=10),
     "sppo_rl/MountainCar-v0": Recipe(
         experts.mountain_car, "script, experts.mountain_car", target=0.2, noise=0.5, steps_between=10, learning_rate=3e-4
