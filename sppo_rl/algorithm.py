@@ -151,6 +151,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         self.max_episode_steps = max_episode_steps
         self._success_watch = SuccessWatch()
         self._cut_announced = False
+        self._groups_announced = False
         self.interrupted = False
         """Whether a callback stopped the last collection, so that its episodes were not trained on."""
         if _init_setup_model:
@@ -462,15 +463,18 @@ class SequenceAlgorithm(BaseAlgorithm):
     # ---------------------------------------------------------------- things to tell the user
 
     def _check_groups(self, batch: EpisodeBatch) -> None:
-        """Stop if the episodes of a group did not start from the same state."""
+        """Say so, once, if the episodes of a group did not start from the same state."""
         normalize = self.get_vec_normalize_env()
-        if self.group_size == 1 or (normalize is not None and normalize.norm_obs):
+        if self._groups_announced or self.group_size == 1 or (normalize is not None and normalize.norm_obs):
             # running statistics move between two resets, so equal states may be shown as different observations
             return
         if starts_differ(batch.contexts, self.group_size):
-            raise ValueError(
-                f"{type(self).__name__} compares episodes that start from the same state, but the environment's first observation differs "
-                "between two resets with the same seed. Make reset(seed=…) reproducible, or use SPPO, which needs no groups."
+            # the others' mean is a valid baseline even so, only a worse one
+            self._groups_announced = True
+            self._warn(
+                "episodes that should start from the same state do not: the environment's first observation differs between two resets "
+                "with the same seed, so a group's mean says little about each of its episodes. Make reset(seed=…) reproducible, or use "
+                "SPPO, which needs no groups."
             )
 
     def _announce_cut(self) -> None:

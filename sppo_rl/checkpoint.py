@@ -16,6 +16,7 @@ import pickle
 import random
 import warnings
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,10 +29,16 @@ from sppo_rl.algorithm import SequenceAlgorithm
 
 Algorithm = TypeVar("Algorithm", bound=SequenceAlgorithm)
 
+_DAMAGED = (zipfile.BadZipFile, KeyError, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, zlib.error)
+"""What zipfile raises for a file that was cut short or overwritten; which of them depends on where."""
+
 
 def save_checkpoint(model: SequenceAlgorithm, folder: str | Path, keep: int = 2) -> Path:
     """
     Write a checkpoint; call it between two updates (:class:`CheckpointCallback` does).
+
+    A folder belongs to one run. Checkpoints there that are further than this one are deleted: they were damaged, or are of a run that
+    has been begun anew.
 
     :param model: with its environment
     :param folder: made if it does not exist
@@ -49,14 +56,16 @@ def save_checkpoint(model: SequenceAlgorithm, folder: str | Path, keep: int = 2)
     partial = folder / f".{path.name}.{os.getpid()}"
     with partial.open("wb") as file:
         with zipfile.ZipFile(file, "w") as archive:
-            archive.writestr("model.zip", weights.getvalue())
+            archive.writestr("model.zip", weights.getbuffer())
             archive.writestr("state.pkl", pickle.dumps(_run_state(model)))
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
     _flush_folder(folder)
-    for old in _newest_first(folder)[keep:]:
-        old.unlink(missing_ok=True)
+    candidates = _newest_first(folder)
+    this = candidates.index(path)
+    for other in candidates[:this] + candidates[this + keep :]:
+        other.unlink(missing_ok=True)
     # what a killed run left half-written
     for stray in folder.glob(".checkpoint_*"):
         stray.unlink(missing_ok=True)
@@ -77,19 +86,20 @@ def load_checkpoint(
     :param env: made as it was for the run that was killed
     :param device: as in the algorithm's constructor
     :return: the model, or ``None`` if the folder holds no checkpoint
-    :raises ValueError: if there are checkpoints but all of them are damaged
+    :raises ValueError: if there are checkpoints but all of them are damaged, or if ``env`` is not as it was (its number of copies,
+        ``VecNormalize``, a state of its own)
     """
     candidates = _newest_first(Path(folder))
     for path in candidates:
         try:
             with zipfile.ZipFile(path) as archive:
                 # reading checks each member against its checksum
-                weights, state = archive.read("model.zip"), pickle.loads(archive.read("state.pkl"))
-        except (zipfile.BadZipFile, KeyError, EOFError, OSError) as error:
+                weights, state = archive.read("model.zip"), archive.read("state.pkl")
+        except _DAMAGED as error:
             warnings.warn(f"{path} is damaged ({error}); trying the one before it.", UserWarning, stacklevel=2)
             continue
         model = algorithm.load(io.BytesIO(weights), env=env, device=device, force_reset=False)
-        _restore_run_state(model, state)
+        _restore_run_state(model, pickle.loads(state))
         return model
     if candidates:
         raise ValueError(f"All {len(candidates)} checkpoints in {folder} are damaged. Delete them to start the run anew.")
@@ -150,6 +160,7 @@ def _run_state(model: SequenceAlgorithm) -> dict[str, Any]:
         "torch": th.get_rng_state(),
         "cuda": th.cuda.get_rng_state_all() if th.cuda.is_available() else [],
         "algorithm": model._rng.bit_generator.state,
+        "num_envs": model.env.num_envs,
         "normalize": None if normalize is None else normalize.__getstate__(),
         "environment": base.get_state() if hasattr(base, "get_state") else None,
     }
@@ -157,6 +168,11 @@ def _run_state(model: SequenceAlgorithm) -> dict[str, Any]:
 
 def _restore_run_state(model: SequenceAlgorithm, state: dict[str, Any]) -> None:
     assert model.env is not None
+    if model.env.num_envs != state["num_envs"]:
+        raise ValueError(
+            f"The run was checkpointed with {state['num_envs']} environment copies, but the environment passed to load_checkpoint has "
+            f"{model.env.num_envs}: it would go on differently. Pass as many, or use {type(model).__name__}.load."
+        )
     random.setstate(state["python"])
     np.random.set_state(state["numpy"])  # noqa: NPY002 - see above
     th.set_rng_state(state["torch"])
@@ -166,9 +182,7 @@ def _restore_run_state(model: SequenceAlgorithm, state: dict[str, Any]) -> None:
     normalize = model.get_vec_normalize_env()
     if (normalize is None) != (state["normalize"] is None):
         raise ValueError(
-            "The run was checkpointed "
-            + ("without" if state["normalize"] is None else "with")
-            + " VecNormalize: pass load_checkpoint an "
+            f"The run was checkpointed {'without' if state['normalize'] is None else 'with'} VecNormalize: pass load_checkpoint an "
             "environment that is wrapped in the same way."
         )
     if normalize is not None:
