@@ -288,8 +288,9 @@ def _table_row(summary: Summary) -> str:
     spread = (
         "" if summary.seeds == 1 else f" ± {summary.success_std:.3f} [{summary.success_low:.3f}, {summary.success_high:.3f}]"
     )
+    greedy = "–" if np.isnan(summary.greedy_success) else f"{summary.greedy_success:.3f}"
     area = "" if summary.seeds == 1 else f" [{summary.area_low:.3f}, {summary.area_high:.3f}]"
     return (
-        f"| {LABELS.get(summary.algo, summary.algo)} | {seeds} | {summary.success:.3f}{spread} | {summary.greedy_success:.3f} | "
+        f"| {LABELS.get(summary.algo, summary.algo)} | {seeds} | {summary.success:.3f}{spread} | {greedy} | "
         f"{summary.area:.3f}{area} | {summary.episodes:,.0f} | {summary.timesteps:,.0f} | {summary.seconds:.1f} |"
     )

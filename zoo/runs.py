@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import torch as th
 import yaml
-from sppo_rl.envs.registration import list_envs
-from sppo_rl.zoo.hyperparameters import Hyperparameters, load_hyperparameters
-from sppo_rl.zoo.models import build_model, make_training_env
-from sppo_rl.zoo.names import UsageError, algorithm_class, check_env_id, is_ours
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sppo_rl.callbacks import EvaluationCallback, save_atomically
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
+from sppo_rl.envs.registration import list_envs
+from sppo_rl.zoo.hyperparameters import Hyperparameters, load_hyperparameters
+from sppo_rl.zoo.models import build_model, make_training_env
+from sppo_rl.zoo.names import UsageError, algorithm_class, check_env_id, is_ours
 
 EVALUATIONS = "evaluations.csv"
 BEST_MODEL = "best_model.zip"
@@ -173,6 +175,7 @@ def run(
         if hasattr(callback, "evaluation"):
             callback.evaluation = evaluation
         together.append(callback)
+    _take_first_step()
     remaining = spec.total_timesteps - model.num_timesteps
     if remaining > 0:
         model.learn(
@@ -186,6 +189,13 @@ def run(
     return model, evaluation
 
 
+def _take_first_step() -> None:
+    """PyTorch imports its compiler at the first optimizer step of a process; those seconds are not this run's training."""
+    parameter = th.zeros(1, requires_grad=True)
+    parameter.grad = th.zeros(1)
+    th.optim.Adam([parameter]).step()
+
+
 def write_config(spec: RunSpec, folder: Path, hyperparameters: Hyperparameters, from_prior: bool) -> None:
     """
     Write down what a run is: enough to repeat or resume it.
@@ -195,13 +205,11 @@ def write_config(spec: RunSpec, folder: Path, hyperparameters: Hyperparameters, 
     :param hyperparameters: all that are not the constructor's defaults
     :param from_prior: whether it started from a prior
     """
-    import sppo_rl
-
     config = {
         **asdict(spec),
         "prior": from_prior,
         "hyperparameters": hyperparameters.as_dict(),
-        "sppo_rl": sppo_rl.__version__,
+        "sppo_rl": version("sppo-rl"),
     }
     part = folder / f"{CONFIG}.part"
     part.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")

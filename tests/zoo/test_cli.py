@@ -1,0 +1,313 @@
+"""The command line: what it trains, writes and resumes, and what it says to those who mistype."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import gymnasium as gym
+import imageio.v2 as imageio
+import numpy as np
+import pytest
+import torch as th
+import yaml
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sppo_rl.callbacks import read_evaluations
+from sppo_rl.zoo import enjoy
+from sppo_rl.zoo.cli import COMMANDS, main
+from sppo_rl.zoo.models import build_model, load_model
+from sppo_rl.zoo.names import ALGORITHMS, UsageError
+from sppo_rl.zoo.runs import RunSpec, read_config, run
+
+CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
+TINY = [
+    "--env",
+    CARTPOLE,
+    "--no-prior",
+    "--episodes",
+    "16",
+    "--eval-episodes",
+    "2",
+    "--hyperparams",
+    "n_episodes=8",
+    "n_epochs=1",
+]
+
+
+def weights(model):
+    return th.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
+
+
+# ------------------------------------------------------------------ messages
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "message"),
+    [
+        (["trian"], 2, "Did you mean 'train'"),
+        (["train", "--env", "sppo_rl/Pendulm-v0"], 1, "Did you mean 'sppo_rl/Pendulum-v0'"),
+        (["train", "--env", CARTPOLE, "--algo", "spo"], 1, "Did you mean 'sppo'"),
+        (["train", "--env", CARTPOLE, "--hyperparams", "n_epoch=3"], 1, "Did you mean 'n_epochs'"),
+        (["train", "--env", CARTPOLE, "--episodes", "0"], 1, "episodes must be at least 1, got 0"),
+        (["train"], 1, "--env"),
+        (["train", "--env", "CartPole-v1", "--from-prior"], 1, "There is no prior for 'CartPole-v1'"),
+        (["evaluate", "--env", CARTPOLE, "--model", "nowhere.zip"], 1, "no model at nowhere.zip"),
+        (["evaluate", "--env", "CartPole-v1", "--prior"], 1, "There is no prior for 'CartPole-v1'"),
+        (["envs", "hopper"], 1, "Did you mean 'sppo_rl/Hopper-v0'"),
+        (["compare", "--env", CARTPOLE, "--algos", "sppo", "p-po"], 1, "Did you mean 'ppo'"),
+        (["compare", "--env", CARTPOLE, "--algos", "sppo", "--hyperparams", "ppo.gamma=1"], 1, "takes no part"),
+        (["compare", "--env", CARTPOLE, "--seeds", "0"], 1, "must be at least 1, got 0"),
+        (["plot", "nowhere"], 1, "no results at nowhere"),
+    ],
+)
+def test_mistakes_are_answered_without_a_traceback(words, status, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == status
+    errors = capsys.readouterr().err
+    assert message in errors
+    assert "Traceback" not in errors
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help_with_an_example(command, capsys):
+    with pytest.raises(SystemExit) as status:
+        main([command, "--help"])
+    assert status.value.code == 0
+    assert f"sppo-rl {command}" in capsys.readouterr().out.split("usage:")[1].split("\n", 1)[1]
+
+
+def test_help_lists_every_command(capsys):
+    assert main([]) == 0
+    listed = capsys.readouterr().out
+    assert all(re.search(rf"^ +{command} ", listed, re.MULTILINE) for command in COMMANDS)
+
+
+def test_envs_lists_ids_and_prints_cards(capsys):
+    assert main(["envs"]) == 0
+    table = capsys.readouterr().out
+    assert "sppo_rl/Hopper-v0" in table
+    assert "sppo_rl/PendulumDense-v0" in table
+    assert main(["envs", "sppo_rl/PrecisionCartPole-v0"]) == 0
+    assert "Success" in capsys.readouterr().out
+
+
+# ------------------------------------------------------------------ train
+
+
+def test_train_writes_what_rl_zoo3_users_expect_and_numbers_its_folders(tmp_path, capsys):
+    for _ in range(2):
+        assert main(["train", *TINY, "--seed", "3", "--log-folder", str(tmp_path)]) == 0
+    folders = sorted(path.name for path in (tmp_path / "sppo").iterdir())
+    assert folders == ["sppo_rl-PrecisionCartPole200-v0_1", "sppo_rl-PrecisionCartPole200-v0_2"]
+    first, second = (tmp_path / "sppo" / name for name in folders)
+    names = {path.name for path in first.iterdir()}
+    assert names == {"config.yml", "evaluations.csv", "best_model.zip", "last_model.zip", "checkpoints", "tensorboard_1"}
+    config = yaml.safe_load((first / "config.yml").read_text())
+    assert config["hyperparameters"]["n_episodes"] == 8
+    assert config["hyperparameters"]["learning_rate"] == 0.001
+    assert (config["algo"], config["env_id"], config["seed"], config["prior"]) == ("sppo", CARTPOLE, 3, False)
+    assert [row["episodes"] for row in read_evaluations(first / "evaluations.csv")] == [0, 8, 16]
+    # the same seed, the same weights
+    assert th.equal(weights(load_model(first / "last_model.zip")), weights(load_model(second / "last_model.zip")))
+    assert "random weights" in capsys.readouterr().out
+    assert list((first / "tensorboard_1").glob("events*"))
+
+
+@pytest.mark.parametrize("algo", ["ppo-bce", "grpo", "remax", "sb3-ppo"])
+def test_a_saved_model_knows_its_algorithm_with_and_without_its_folder(algo, tmp_path):
+    overrides = {"n_envs": 2, "n_steps": 20, "batch_size": 40} if algo == "sb3-ppo" else {"n_episodes": 8, "n_epochs": 1}
+    model, evaluation = run(
+        RunSpec(algo, CARTPOLE, episodes=8, prior=False, overrides=overrides, eval_episodes=2).check(), tmp_path / "run"
+    )
+    assert evaluation.rows[-1]["episodes"] >= 8
+    assert type(load_model(tmp_path / "run")) is ALGORITHMS[algo]
+    alone = tmp_path / "alone.zip"
+    (tmp_path / "run" / "last_model.zip").rename(alone)
+    loaded = load_model(alone)
+    observation = np.array([0.01, 0.0, 0.05, 0.1], dtype=np.float32)
+    assert loaded.predict(observation, deterministic=True)[0] == model.predict(observation, deterministic=True)[0]
+    assert th.equal(weights(loaded), weights(model))
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing catches it on the way."""
+
+
+class KillAt(BaseCallback):
+    def __init__(self, update):
+        super().__init__()
+        self.update = update
+
+    def _on_rollout_end(self):
+        if self.model._n_updates == self.update:
+            raise Killed
+
+    def _on_step(self):
+        return True
+
+
+def test_resume_goes_on_with_a_killed_run_bit_for_bit(tmp_path, capsys):
+    spec = RunSpec(
+        "sppo", CARTPOLE, seed=5, episodes=80, prior=False, overrides={"n_episodes": 8}, eval_every=16, eval_episodes=3
+    ).check()
+    whole, _ = run(spec, tmp_path / "whole")
+    folder = tmp_path / "sppo" / "sppo_rl-PrecisionCartPole200-v0_1"
+    with pytest.raises(Killed):
+        run(spec, folder, [KillAt(6)])
+    before = read_evaluations(folder / "evaluations.csv")
+    assert main(["train", "--resume", "--env", CARTPOLE, "--log-folder", str(tmp_path)]) == 0
+    assert "Resumed at" in capsys.readouterr().out
+    assert th.equal(weights(load_model(folder / "last_model.zip")), weights(whole))
+    after, expected = read_evaluations(folder / "evaluations.csv"), read_evaluations(tmp_path / "whole" / "evaluations.csv")
+    assert after[: len(before)] == before
+    unclocked = [[{**row, "seconds": 0} for row in rows] for rows in (after, expected)]
+    assert unclocked[0] == unclocked[1]
+    assert main(["train", "--resume", str(folder)]) == 1
+    assert "complete" in capsys.readouterr().err
+
+
+def test_a_run_can_be_repeated_from_its_config(tmp_path):
+    spec = RunSpec("grpo", CARTPOLE, seed=1, episodes=8, prior=False, overrides={"n_episodes": 8}, eval_episodes=1)
+    run(spec, tmp_path)
+    assert read_config(tmp_path) == spec
+
+
+def test_a_run_whose_losses_are_not_finite_says_so(tmp_path, capsys):
+    words = ["train", *TINY[:-1], "learning_rate=1e38", "--log-folder", str(tmp_path)]
+    with np.errstate(all="ignore"):
+        assert main(words) == 1
+    assert re.search("finite|NaN", capsys.readouterr().err)
+
+
+# ------------------------------------------------------------------ priors
+
+
+def test_runs_start_from_the_shipped_prior_stable_baselines_too(tmp_path):
+    source = build_model("sppo", CARTPOLE, RunSpec("sppo", CARTPOLE).hyperparameters())[0]
+    for algo in ("ppo-bce", "sb3-ppo"):
+        model, from_prior = build_model(algo, CARTPOLE, RunSpec(algo, CARTPOLE).hyperparameters())
+        assert from_prior
+        assert type(model) is ALGORITHMS[algo]
+        observations = th.randn(20, 4)
+        ours, theirs = source.policy.get_distribution(observations), model.policy.get_distribution(observations)
+        th.testing.assert_close(ours.distribution.logits, theirs.distribution.logits)
+    assert model.n_steps == 200
+    assert model.get_env().num_envs == 64
+
+
+def test_evaluate_prints_both_success_rates_with_intervals(capsys):
+    assert main(["evaluate", "--prior", "--env", CARTPOLE, "-n", "100"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for name, line in zip(("sampled", "greedy"), lines[1:], strict=True):
+        rate, low, high = map(float, re.search(rf"{name}: success ([\d.]+) \[([\d.]+), ([\d.]+)\]", line).groups())
+        assert low < rate <= high
+        assert rate > 0.05
+
+
+# ------------------------------------------------------------------ enjoy
+
+
+def test_enjoy_writes_a_video_with_a_frame_for_each_state(tmp_path, capsys):
+    output = tmp_path / "video.mp4"
+    assert main(["enjoy", "--prior", "--env", CARTPOLE, "-o", str(output), "--episodes", "1", "--greedy"]) == 0
+    steps = int(re.search(r"episode 1: (\d+) steps", capsys.readouterr().out).group(1))
+    with imageio.get_reader(output) as video:
+        assert video.count_frames() == steps + 1
+
+
+def test_enjoy_says_what_to_do_where_nothing_can_be_drawn(monkeypatch):
+    class NoScreen(gym.Env):
+        def reset(self, *, seed=None, options=None):
+            return 0, {}
+
+        def render(self):
+            raise AttributeError("'NoneType' object has no attribute 'glGetError'")
+
+    monkeypatch.setattr(gym, "make", lambda *args, **kwargs: NoScreen())
+    with pytest.raises(UsageError, match="MUJOCO_GL=egl"):
+        enjoy.make_rendered("sppo_rl/Hopper-v0")
+
+
+# ------------------------------------------------------------------ compare
+
+COMPARISON = [
+    "compare", "--env", CARTPOLE, "--algos", "sppo", "sb3-ppo", "--seeds", "1", "--episodes", "800", "--eval-every", "100",
+    "--eval-episodes", "5", "--no-prior", "--jobs", "1", "--hyperparams", "sppo.n_episodes=8", "sb3-ppo.n_envs=4",
+    "sb3-ppo.n_steps=100", "sb3-ppo.batch_size=400",
+]  # fmt: skip
+
+
+def without_clock(path):
+    return [{**row, "seconds": 0} for row in read_evaluations(path)]
+
+
+def test_a_killed_comparison_goes_on_where_it_was_and_gives_the_same_results(tmp_path, capsys):
+    folder = tmp_path / "comparison"
+    run_folder = folder / "runs" / "sppo_rl-PrecisionCartPole200-v0" / "sppo" / "seed_0"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sppo_rl.zoo.cli", *COMPARISON, "-o", str(folder)], stdout=subprocess.DEVNULL
+    )
+    evaluations = run_folder / "evaluations.csv"
+    deadline = time.monotonic() + 120
+    while not (
+        evaluations.exists() and len(evaluations.read_text().splitlines()) > 3 and list(run_folder.glob("checkpoints/*.zip"))
+    ):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)
+    killed = evaluations.read_text()
+    assert not (run_folder / "result.json").exists()
+    time.sleep(0.5)
+    # the worker ended with its parent
+    assert evaluations.read_text() == killed
+
+    assert main([*COMPARISON, "-o", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert "1 of 3 jobs done before" in printed
+    for algo, overrides in (("sppo", {"n_episodes": 8}), ("sb3-ppo", {"n_envs": 4, "n_steps": 100, "batch_size": 400})):
+        spec = RunSpec(algo, CARTPOLE, episodes=800, prior=False, overrides=overrides, eval_every=100, eval_episodes=5)
+        run(spec, tmp_path / algo)
+        ours = folder / "runs" / "sppo_rl-PrecisionCartPole200-v0" / algo / "seed_0" / "evaluations.csv"
+        assert without_clock(ours) == without_clock(tmp_path / algo / "evaluations.csv")
+    kept = read_evaluations(evaluations)
+    assert kept[1]["seconds"] == float(killed.splitlines()[2].split(",")[2])  # resumed, not repeated
+    assert {path.name for path in folder.iterdir()} == {
+        "runs",
+        "results.csv",
+        "summary.csv",
+        "references.csv",
+        "table.md",
+        "plot.png",
+    }
+    assert "PPO (SB3) | 1 |" in (folder / "table.md").read_text()
+
+    # everything is done: nothing is run again, and other settings are refused
+    stamp = evaluations.stat().st_mtime_ns
+    assert main([*COMPARISON, "-o", str(folder)]) == 0
+    assert "3 of 3 jobs done before" in capsys.readouterr().out
+    assert evaluations.stat().st_mtime_ns == stamp
+    assert main(["plot", str(folder), "--x", "seconds"]) == 0
+    assert (folder / "plot_seconds.png").exists()
+    changed = ["400" if word == "800" else word for word in COMPARISON]
+    assert main([*changed, "-o", str(folder)]) == 1
+    assert "was made with episodes = 800, and now it is 400" in capsys.readouterr().err
+
+
+def test_a_failing_run_is_reported_and_the_others_are_done(tmp_path, capsys):
+    words = [
+        "compare", "--env", CARTPOLE, "--algos", "sppo", "ppo", "--seeds", "1", "--episodes", "16", "--eval-episodes", "2", "--no-prior",
+        "--hyperparams", "n_episodes=8", "ppo.learning_rate=1e38", "-o", str(tmp_path),
+    ]  # fmt: skip
+    assert main(words) == 1
+    table = (tmp_path / "table.md").read_text()
+    assert re.search(r"\| SPPO \| 1 \| 0\.\d+", table)
+    assert "| PPO | 0 (1 failed) | –" in table
+    assert re.search(r"- PPO, .*seed 0: .*(finite|NaN)", table)
