@@ -24,6 +24,17 @@ class PlainActor(NamedTuple):
     """(act,) of a Gaussian head; ``None`` for a categorical one."""
 
 
+def has_own_head(policy: nn.Module) -> bool:
+    """
+    Tell whether a policy is no actor-critic of SB3's, or overrides a step between its network and an action.
+
+    :param policy: any policy
+    """
+    return not isinstance(policy, ActorCriticPolicy) or any(
+        getattr(type(policy), step) is not getattr(ActorCriticPolicy, step) for step in _STEPS
+    )
+
+
 def take_apart(policy: nn.Module) -> PlainActor | None:
     """
     Recognise an actor of linear layers, each hidden one followed by tanh or ReLU, with a categorical or Gaussian head on the CPU.
@@ -31,10 +42,9 @@ def take_apart(policy: nn.Module) -> PlainActor | None:
     :param policy: a subclass that overrides a step between observation and action is of another kind
     :return: its parts, or ``None`` if it is of another kind
     """
-    if not isinstance(policy, ActorCriticPolicy) or any(
-        getattr(type(policy), step) is not getattr(ActorCriticPolicy, step) for step in _STEPS
-    ):
+    if has_own_head(policy):
         return None
+    assert isinstance(policy, ActorCriticPolicy)
     space = policy.observation_space
     if not isinstance(space, spaces.Box) or is_image_space(space) or policy.device.type != "cpu":
         return None

@@ -35,12 +35,13 @@ from stable_baselines3.common.policies import (
     MultiInputActorCriticPolicy,
 )
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
+from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from sppo_rl.collection import Sampler
 from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.numpy_actor import NumpyActor, sample_head
-from sppo_rl.plain import PlainActor, take_apart
+from sppo_rl.plain import PlainActor, has_own_head, take_apart
 
 
 class DecisionEvaluation(NamedTuple):
@@ -97,6 +98,19 @@ class ValueScale(nn.Module):
         :param targets: any shape, outcome units
         """
         return (targets - self.mean) / self.std
+
+    def output_for(self, value: float) -> float:
+        """
+        Give the critic's output that stands for a value.
+
+        :param value: in outcome units
+        :raises ValueError: if it is no probability where one is predicted
+        """
+        if not self.is_probability:
+            return float(self.normalize(th.tensor(value, device=self.mean.device)))
+        if not 0.0 < value < 1.0:
+            raise ValueError(f"The critic's initial value must lie strictly between 0 and 1, got {value:g}.")
+        return float(np.log(value / (1.0 - value)))
 
     def use_returns(self, outcome: th.Tensor) -> None:
         """
@@ -193,11 +207,32 @@ class SequencePolicy(BasePolicy):
         """Take the actor apart if :mod:`sppo_rl.fused` may write its gradient; ``None`` where autograd must."""
         return None
 
-    def chunks(self, rows: th.Tensor) -> Iterator[th.Tensor]:
+    @classmethod
+    def complete_kwargs(cls, kwargs: dict[str, Any], env: VecEnv | None, with_critic: bool) -> dict[str, Any]:
         """
-        Split the rows of a minibatch into what one forward pass takes.
+        Add to ``policy_kwargs`` what a policy must know of its environment and algorithm; nothing by default.
+
+        :param kwargs: given by the user, or kept from :meth:`rebuild_kwargs`
+        :param env: ``None`` while a model is loaded without one
+        :param with_critic: whether the algorithm's estimator asks for a critic
+        """
+        return kwargs
+
+    def rebuild_kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """
+        Give the ``policy_kwargs`` to save: they build these networks again, before the saved weights are read. The same by default.
+
+        :param kwargs: what this policy was made from
+        """
+        return kwargs
+
+    def chunks(self, rows: th.Tensor, observations: Tensors, actions: th.Tensor | None = None) -> Iterator[th.Tensor]:
+        """
+        Split the rows of a minibatch, in their order, into what one forward pass takes.
 
         :param rows: (n,) int64
+        :param observations: of the whole batch, which the rows are of
+        :param actions: of the whole batch; ``None`` where only observations are read
         """
         yield from rows.split(self.chunk_size)
 
@@ -263,7 +298,7 @@ class SequenceActorCritic(SequencePolicy):
         twin = NumpyActor.of(self, rng, deterministic)
         if twin is not None:
             return lambda observations, copies: twin(observations)  # type: ignore[arg-type]
-        if type(self.action_dist) in (CategoricalDistribution, DiagGaussianDistribution):
+        if type(self.action_dist) in (CategoricalDistribution, DiagGaussianDistribution) and not has_own_head(self):
             # the same random numbers as the twin draws, whatever network comes before the head
             std = np.exp(self.log_std.detach().cpu().numpy()) if hasattr(self, "log_std") else None
 
@@ -300,7 +335,7 @@ class SequenceActorCritic(SequencePolicy):
 
     def evaluate_decisions(self, observations: Tensors, actions: th.Tensor) -> DecisionEvaluation:
         """See :class:`SequencePolicy`; K = 1."""
-        log_prob, entropy = self._log_prob_and_entropy(self._actor_latent(observations), actions)
+        log_prob, entropy = self._log_prob_and_entropy(observations, actions)
         entropy = -log_prob if entropy is None else entropy
         return DecisionEvaluation(
             log_prob.unsqueeze(1), entropy.unsqueeze(1), th.ones_like(log_prob, dtype=th.bool).unsqueeze(1)
@@ -311,20 +346,21 @@ class SequenceActorCritic(SequencePolicy):
         latent: th.Tensor = self.mlp_extractor.forward_actor(features)
         return latent
 
-    def _log_prob_and_entropy(self, latent: th.Tensor, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
+    def _log_prob_and_entropy(self, observations: Tensors, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor | None]:
         """(n,) and (n,); the two common heads without torch.distributions, whose objects and checks cost as much as the network."""
-        if type(self.action_dist) is CategoricalDistribution:
-            log_probs = F.log_softmax(self.action_net(latent), dim=1)
+        kind = None if has_own_head(self) else type(self.action_dist)
+        if kind is CategoricalDistribution:
+            log_probs = F.log_softmax(self.action_net(self._actor_latent(observations)), dim=1)
             chosen = log_probs.gather(1, actions.long().view(-1, 1)).squeeze(1)
             return chosen, -(log_probs.exp() * log_probs).sum(dim=1)
-        if type(self.action_dist) is DiagGaussianDistribution:
-            log_std = self.log_std
-            z = (actions.view(len(latent), -1) - self.action_net(latent)) * th.exp(-log_std)
+        if kind is DiagGaussianDistribution:
+            log_std, means = self.log_std, self.action_net(self._actor_latent(observations))
+            z = (actions.view(len(means), -1) - means) * th.exp(-log_std)
             constant = log_std.sum() + 0.5 * np.log(2.0 * np.pi) * log_std.numel()
-            return -0.5 * (z * z).sum(dim=1) - constant, (constant + 0.5 * log_std.numel()).expand(len(latent))
+            return -0.5 * (z * z).sum(dim=1) - constant, (constant + 0.5 * log_std.numel()).expand(len(means))
         if isinstance(self.action_space, spaces.MultiBinary):
             actions = actions.float()
-        distribution = self._get_action_dist_from_latent(latent)
+        distribution = self.get_distribution(observations)
         return distribution.log_prob(actions), distribution.entropy()
 
     def context_value_logits(self, contexts: Tensors) -> th.Tensor:
@@ -355,7 +391,7 @@ class SequenceActorCritic(SequencePolicy):
         :param actions: (n, *act)
         :return: values (n, 1) in outcome units, log-probabilities (n,), entropies (n,) or ``None``
         """
-        log_prob, entropy = self._log_prob_and_entropy(self._actor_latent(obs), actions)
+        log_prob, entropy = self._log_prob_and_entropy(obs, actions)
         return self.predict_values(obs), log_prob, entropy
 
     def forward(self, obs: Tensors, deterministic: bool = False) -> tuple[th.Tensor, th.Tensor, th.Tensor]:
@@ -371,13 +407,7 @@ class SequenceActorCritic(SequencePolicy):
 
     def set_initial_value(self, value: float) -> None:
         """See :class:`SequencePolicy`: the last layer's weights become 0 and its bias the value."""
-        scale = self.value_scale
-        if scale.is_probability:
-            if not 0.0 < value < 1.0:
-                raise ValueError(f"The critic's initial value must lie strictly between 0 and 1, got {value:g}.")
-            bias = float(np.log(value / (1.0 - value)))
-        else:
-            bias = float(scale.normalize(th.tensor(value)))
+        bias = self.value_scale.output_for(value)
         with th.no_grad():
             self.value_net.weight.zero_()
             self.value_net.bias.fill_(bias)
