@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import time
 import warnings
@@ -26,7 +27,7 @@ from sppo_rl.notices import SuccessWatch, starts_differ
 from sppo_rl.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SequencePolicy, as_sequence_policy
 from sppo_rl.schedules import as_schedule
 from sppo_rl.updates import ActorStep, CriticStep, to_device
-from sppo_rl.vec_env import has_batched_form, make_batched
+from sppo_rl.vec_env import has_batched_form, has_batched_method, in_batched_form, make_batched
 
 SelfSequenceAlgorithm = TypeVar("SelfSequenceAlgorithm", bound="SequenceAlgorithm")
 FloatOrSchedule = float | str | Schedule
@@ -39,10 +40,11 @@ class SequenceAlgorithm(BaseAlgorithm):
     An update plays ``n_episodes`` episodes to their end, computes one advantage for each (or one for each decision) and trains for
     ``n_epochs`` on PPO's clipped surrogate. Where SB3's ``PPO`` has a parameter of the same name, it means the same.
 
-    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, a :class:`~sppo_rl.policies.SequencePolicy` class, or a
-        subclass of SB3's ``ActorCriticPolicy``
+    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, ``"TransformerPolicy"`` (:mod:`sppo_rl.llm`), a
+        :class:`~sppo_rl.policies.SequencePolicy` class, or a subclass of SB3's ``ActorCriticPolicy``
     :param env: an environment, a ``VecEnv``, or an id. An id with a batched form (see :func:`~sppo_rl.vec_env.make_batched`) is made
-        in that form with ``n_episodes`` copies; everything else is used as SB3 uses it. ``None`` only for loading.
+        in that form with ``n_episodes`` copies, and so is an environment with a method ``batched(num_envs)``
+        (``MathReasoningEnv``); everything else is used as SB3 uses it. ``None`` only for loading.
     :param learning_rate: of the actor: a number, a function of the remaining progress, or ``"lin_3e-4"``
     :param critic_learning_rate: of the critic; ``None`` for the actor's
     :param n_episodes: whole episodes in one update
@@ -118,6 +120,7 @@ class SequenceAlgorithm(BaseAlgorithm):
     ):
         if isinstance(env, str) and has_batched_form(env):
             env = make_batched(env, max(n_episodes, 1))  # a number out of range is named below
+        env = in_batched_form(env, max(n_episodes, 1))
         super().__init__(
             policy=policy,
             env=env,
@@ -152,6 +155,8 @@ class SequenceAlgorithm(BaseAlgorithm):
         self._success_watch = SuccessWatch()
         self._cut_announced = False
         self._groups_announced = False
+        self.num_tokens = 0
+        """Tokens of all responses so far, greedy ones included; 0 where episodes are not made of tokens."""
         self.interrupted = False
         """Whether a callback stopped the last collection, so that its episodes were not trained on."""
         if _init_setup_model:
@@ -171,9 +176,23 @@ class SequenceAlgorithm(BaseAlgorithm):
         self.set_random_seed(self.seed)
         self._rng = np.random.default_rng(self.seed)
         policy_class = as_sequence_policy(self.policy_class)
+        kwargs = policy_class.complete_kwargs(self.policy_kwargs, self.env, self.estimator.critic != "none")
         self.policy = policy_class(
-            self.observation_space, self.action_space, self.lr_schedule, use_sde=self.use_sde, **self.policy_kwargs
+            self.observation_space, self.action_space, self.lr_schedule, use_sde=self.use_sde, **kwargs
         ).to(self.device)
+        self.policy_kwargs = self.policy.rebuild_kwargs(kwargs)
+
+    def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        if policy_name == "TransformerPolicy":
+            # transformers takes seconds to import, and only language models need it
+            try:
+                policy: type[BasePolicy] = importlib.import_module("sppo_rl.llm").TransformerPolicy
+            except ModuleNotFoundError as error:
+                if error.name != "transformers":
+                    raise
+                raise ImportError("'TransformerPolicy' needs transformers: pip install 'sppo-rl[llm]'.") from error
+            return policy
+        return super()._get_policy_from_name(policy_name)
 
     @abstractmethod
     def _make_estimator(self) -> AdvantageEstimator:
@@ -230,6 +249,8 @@ class SequenceAlgorithm(BaseAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
         )
         assert self.env is not None
+        if reset_num_timesteps:
+            self.num_tokens = 0
         callback.on_training_start(locals(), globals())
         iteration = 0
         while self.num_timesteps < total_timesteps:
@@ -278,6 +299,8 @@ class SequenceAlgorithm(BaseAlgorithm):
         self.logger.record("time/time_elapsed", int(elapsed), exclude="tensorboard")
         self.logger.record("time/total_timesteps", self.num_timesteps, exclude="tensorboard")
         self.logger.record("time/episodes", self._episode_num)
+        if self.num_tokens:
+            self.logger.record("time/tokens", self.num_tokens)
         self.logger.dump(step=self.num_timesteps)
 
     # ---------------------------------------------------------------- collect
@@ -322,6 +345,7 @@ class SequenceAlgorithm(BaseAlgorithm):
             if step["finished_infos"] and not deterministic:
                 self._episode_num += len(step["finished_infos"])
                 self._update_info_buffer(step["finished_infos"], np.ones(len(step["finished_infos"]), dtype=bool))
+            self._count_tokens(step["finished_infos"], deterministic)
             if step["num_cut"]:
                 self._announce_cut()
             if self.use_sde and self.sde_sample_freq > 0 and steps % self.sde_sample_freq == 0:
@@ -339,6 +363,15 @@ class SequenceAlgorithm(BaseAlgorithm):
             same_start=same_start,
         )
 
+    def _count_tokens(self, infos: list[dict[str, Any]], greedy: bool) -> None:
+        """Log the responses' lengths, where the environment tells them."""
+        responses = [info for info in infos if "response_tokens" in info]
+        self.num_tokens += sum(info["response_tokens"] for info in responses)
+        if not greedy:
+            for info in responses:
+                self.logger.record_mean("rollout/response_length", info["response_tokens"])
+                self.logger.record_mean("rollout/truncated", float(info["response_truncated"]))
+
     def _to_batch(self, arrays: EpisodeArrays, greedy: th.Tensor | None) -> EpisodeBatch:
         """Wrap the episodes as tensors and add what the policy says of them before the update: log-probabilities and values."""
         sequence = th.as_tensor(arrays.sequence)
@@ -350,7 +383,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         contexts = as_tensors(take(arrays.observations, starts))
         log_probs, masks, values = [], [], []
         with th.no_grad():
-            for rows in self.policy.chunks(th.arange(len(sequence))):
+            for rows in self.policy.chunks(th.arange(len(sequence)), observations, actions):
                 seen, taken = to_device(take(observations, rows), self.device), actions[rows].to(self.device)
                 evaluation = self.policy.evaluate_decisions(seen, taken)
                 log_probs.append(evaluation.log_prob.cpu())
@@ -358,7 +391,7 @@ class SequenceAlgorithm(BaseAlgorithm):
                 if self.estimator.critic == "decision":
                     values.append(self.policy.value_scale(self.policy.decision_value_logits(seen, taken)).cpu())
             if self.estimator.critic == "context":
-                for rows in self.policy.chunks(th.arange(len(outcome))):
+                for rows in self.policy.chunks(th.arange(len(outcome)), contexts):
                     logits = self.policy.context_value_logits(to_device(take(contexts, rows), self.device))
                     values.append(self.policy.value_scale(logits).cpu())
         old_log_prob = th.cat(log_probs)
@@ -489,6 +522,26 @@ class SequenceAlgorithm(BaseAlgorithm):
         warnings.warn(f"{type(self).__name__}: {message}", UserWarning, stacklevel=3)
 
     # ---------------------------------------------------------------- save and load
+
+    @classmethod
+    def load(  # type: ignore[override]
+        cls: type[SelfSequenceAlgorithm], path: Any, env: GymEnv | None = None, **kwargs: Any
+    ) -> SelfSequenceAlgorithm:
+        """
+        Load a model as SB3 does; an environment with a method ``batched`` is used in that form, as in the constructor.
+
+        :param path: file or file-like
+        :param env: environment to go on with; ``None`` for prediction alone
+        :param kwargs: see SB3's ``BaseAlgorithm.load``
+        """
+        if not has_batched_method(env):
+            return super().load(path, env, **kwargs)
+        model = super().load(path, None, **kwargs)
+        batched = in_batched_form(env, model.n_episodes)
+        # loading may change the number of copies; set_env() may not
+        model.n_envs = batched.num_envs  # type: ignore[union-attr]
+        model.set_env(batched)  # type: ignore[arg-type]
+        return model
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "estimator", "critic_lr_schedule"]

@@ -29,8 +29,8 @@ class SPPO(SequenceAlgorithm):
         model = SPPO("MlpPolicy", "CartPole-v1", verbose=1)
         model.learn(total_timesteps=200_000)
 
-    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, or a policy class
-    :param env: an environment, a ``VecEnv``, or an id. An id with a batched form is made in that form with ``n_episodes`` copies.
+    :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, ``"TransformerPolicy"``, or a policy class
+    :param env: an environment, a ``VecEnv``, or an id. What has a batched form is used in that form with ``n_episodes`` copies.
     :param learning_rate: of the actor: a number, a function of the remaining progress, or ``"lin_3e-4"``
     :param critic_learning_rate: of the critic; ``None`` for the actor's
     :param n_episodes: whole episodes in one update (instead of PPO's ``n_steps``)

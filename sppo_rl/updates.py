@@ -145,7 +145,7 @@ class ActorStep(_Means):
         policy, batch = self.policy, self.batch
         sums = th.zeros(4, device=self.device)
         start = 0
-        for chunk in policy.chunks(rows) if len(rows) else ():
+        for chunk in policy.chunks(rows, batch.observations, batch.actions) if len(rows) else ():
             weight = weights[start : start + len(chunk)].to(self.device)
             start += len(chunk)
             observations = to_device(take(batch.observations, chunk), self.device)
@@ -235,7 +235,10 @@ class CriticStep(_Means):
         count = len(rows) if self.of_contexts else max(int(batch.mask[rows].sum()), 1)
         total = th.zeros((), device=self.device)
         policy.critic_optimizer.zero_grad()
-        for chunk in policy.chunks(rows):
+        chunks = (
+            policy.chunks(rows, batch.contexts) if self.of_contexts else policy.chunks(rows, batch.observations, batch.actions)
+        )
+        for chunk in chunks:
             targets = self.targets[chunk].to(self.device)
             if self.of_contexts:
                 outputs = policy.context_value_logits(to_device(take(batch.contexts, chunk), self.device))

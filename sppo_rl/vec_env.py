@@ -73,6 +73,26 @@ def make_batched(env_id: str, num_envs: int, **kwargs: Any) -> BatchedVecEnv:
     return venv
 
 
+def has_batched_method(env: Any) -> bool:
+    """
+    Tell whether an environment object offers its batched form: a Gymnasium environment with a method ``batched(num_envs)``.
+
+    :param env: anything; a wrapper around such an environment does not count
+    """
+    return isinstance(env, gym.Env) and callable(getattr(env, "batched", None))
+
+
+def in_batched_form(env: Any, num_envs: int) -> Any:
+    """
+    Use an environment object in its batched form where it offers one.
+
+    :param env: an environment, a ``VecEnv``, an id or ``None``
+    :param num_envs: number of copies
+    :return: a :class:`BatchedVecEnv`, or ``env`` itself
+    """
+    return env.batched(num_envs) if has_batched_method(env) else env  # type: ignore[attr-defined]
+
+
 class BatchedVecEnv(VecEnv):
     """
     A ``VecEnv`` whose copies can be reset one by one from a seed and stepped in part.

@@ -323,7 +323,7 @@ def test_chunks_cover_every_row_once() -> None:
     policy = make(ACTIONS["discrete"])
     policy.chunk_size = 7
     rows = th.arange(100, 123)
-    parts = list(policy.chunks(rows))
+    parts = list(policy.chunks(rows, th.zeros(len(rows), 1)))
     assert th.cat(parts).tolist() == rows.tolist()
     assert max(len(part) for part in parts) == 7
     assert isinstance(policy, nn.Module)

@@ -11,6 +11,7 @@ import numpy as np
 from sppo_rl.envs.reasoning.bandit import ReasoningTask, VerifierLike
 from sppo_rl.envs.reasoning.order import ProblemOrder
 from sppo_rl.envs.reasoning.problems import Problem
+from sppo_rl.envs.reasoning.vec import MathReasoningVecEnv
 
 
 class MathReasoningEnv(gym.Env[Any, np.ndarray]):
@@ -31,7 +32,8 @@ class MathReasoningEnv(gym.Env[Any, np.ndarray]):
     end-of-sequence token), ``prompt_tokens``, ``response_tokens``, ``context_id`` (the problem's number), ``problem`` and ``source``.
 
     ``reset(seed=s)`` makes the order of problems that ``s`` stands for begin; later resets without a seed go on in it, each pass over the
-    problems being a new permutation. For training use :class:`~.vec.MathReasoningVecEnv`, which judges a whole batch at once.
+    problems being a new permutation. For training there is :class:`~.vec.MathReasoningVecEnv`, which judges a whole batch at once;
+    ``SPPO("TransformerPolicy", MathReasoningEnv(…))`` makes it by itself, with :meth:`batched`.
 
     :param problems: see :mod:`.problems` for where to get them
     :param tokenizer: a Hugging Face tokenizer
@@ -96,6 +98,14 @@ class MathReasoningEnv(gym.Env[Any, np.ndarray]):
         rewards, infos = self.task.judge([self._current], np.asarray(action)[None])
         self._current = None
         return observation, float(rewards[0]), True, False, infos[0]
+
+    def batched(self, num_envs: int) -> MathReasoningVecEnv:
+        """
+        Make the batched form, with the same problems and verifier; the algorithms of ``sppo_rl`` call it when they are given this object.
+
+        :param num_envs: copies; one for each response of an update
+        """
+        return MathReasoningVecEnv.of_task(self.task, num_envs, seed=self.order.seed, shuffle=self.order.shuffle)
 
     def get_state(self) -> dict[str, Any]:
         """Return the place in the order of problems, for a checkpoint."""

@@ -50,18 +50,37 @@ class MathReasoningVecEnv(BatchedVecEnv):
         vocab_size: int | None = None,
         shuffle: bool = True,
     ):
+        task = ReasoningTask(problems, tokenizer, max_prompt_tokens, max_new_tokens, verifier, use_chat_template, vocab_size)
+        self._begin(task, num_envs, group_size, seed, shuffle)
+
+    @classmethod
+    def of_task(
+        cls, task: ReasoningTask, num_envs: int, group_size: int = 1, seed: int = 0, shuffle: bool = True
+    ) -> MathReasoningVecEnv:
+        """
+        Make copies that share a task which is there already, with its encoded prompts and its verifier.
+
+        :param task: such as :attr:`MathReasoningEnv.task`
+        :param num_envs: see the class
+        :param group_size: see the class
+        :param seed: see the class
+        :param shuffle: see the class
+        """
+        env = cls.__new__(cls)
+        env._begin(task, num_envs, group_size, seed, shuffle)
+        return env
+
+    def _begin(self, task: ReasoningTask, num_envs: int, group_size: int, seed: int, shuffle: bool) -> None:
         if group_size < 1 or num_envs < 1 or num_envs % group_size:
             raise ValueError(f"num_envs must be a positive multiple of group_size, got {num_envs} and {group_size}.")
-        self.task = ReasoningTask(
-            problems, tokenizer, max_prompt_tokens, max_new_tokens, verifier, use_chat_template, vocab_size
-        )
+        self.task = task
         self.group_size = group_size
         self.order = ProblemOrder(len(self.task.problems), seed, shuffle)
         self._current = np.full(num_envs, -1, dtype=np.int64)
         self._episodes = np.zeros(num_envs, dtype=np.int64)
         self._group_problems: dict[tuple[int, int], int] = {}
         self.render_mode = None
-        super().__init__(num_envs, self.task.observation_space, self.task.action_space)
+        BatchedVecEnv.__init__(self, num_envs, self.task.observation_space, self.task.action_space)
 
     def seed(self, seed: int | None = None) -> Sequence[int | None]:
         """

@@ -1,0 +1,135 @@
+"""PromptCritic: how likely the policy is to solve a prompt, read from the prompt alone."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from torch import nn
+from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel
+
+from sppo_rl.llm.models import head_of, remove_dropout
+from sppo_rl.llm.tokens import compute_in, trim
+
+_PROBABILITY = "multi_label_classification"
+"""Hugging Face's name (``config.problem_type``) for outputs that a sigmoid turns into probabilities."""
+
+
+class PromptCritic(nn.Module):
+    """
+    A transformer body with one number on top of each token's hidden state (SPPO, arXiv 2604.08865, §3).
+
+    SPPO reads it once, at the prompt's last token: ``V(s) = sigmoid(output)``. PPO's token-level critic is the same network, read before
+    every token of the response (trained with squared error it predicts returns, and ``predict_solvability`` means nothing). It shares
+    nothing with the actor but the token ids, so it may be of any architecture and size.
+
+    On disk it is a plain Hugging Face folder for ``AutoModelForTokenClassification`` with one label::
+
+        critic = PromptCritic.load("run/critic")
+        critic.predict_solvability(["What is 2 + 3?", "Prove Goldbach's conjecture."])   # array([0.97, 0.02])
+
+    :param model: see :func:`~sppo_rl.llm.models.critic_model`
+    :param tokenizer: for prompts given as text; ``None`` if they come as token ids
+    :param dtype: what it computes in; the head computes in float32
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Any = None, dtype: th.dtype = th.float32):
+        super().__init__()
+        self.model, self.tokenizer, self.dtype = model, tokenizer, dtype
+
+    @property
+    def head(self) -> nn.Linear:
+        """The layer that makes a value of a hidden state."""
+        return head_of(self.model)
+
+    def forward(self, ids: th.Tensor, rows: th.Tensor, columns: th.Tensor) -> th.Tensor:
+        """
+        Read the critic at some tokens.
+
+        :param ids: (n, T) int64, padded on the right
+        :param rows: (D,) int64
+        :param columns: (D,) int64; the output depends on the tokens up to this one
+        :return: (D,) float32, before sigmoid
+        """
+        with compute_in(self.dtype, ids.device):
+            hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[rows, columns]
+        head = self.head
+        return nn.functional.linear(hidden.float(), head.weight, head.bias).squeeze(1)
+
+    def prompt_logits(self, prompt_ids: th.Tensor, prompt_len: th.Tensor) -> th.Tensor:
+        """
+        Read the critic at the last token of each prompt, ``prompt_len - 1``.
+
+        :param prompt_ids: (n, P) int64, padded on the right
+        :param prompt_len: (n,) int64
+        :return: (n,) float32, before sigmoid
+        """
+        rows = th.arange(len(prompt_len), device=prompt_len.device)
+        logits: th.Tensor = self(trim(prompt_ids, prompt_len), rows, prompt_len - 1)
+        return logits
+
+    @th.no_grad()
+    def predict_solvability(
+        self, prompts: Sequence[str | Sequence[int] | Sequence[dict[str, str]]], batch_size: int = 32
+    ) -> np.ndarray:
+        """
+        Predict the chance that the policy it was trained with solves each prompt.
+
+        :param prompts: texts (they go through the tokenizer's chat template if it has one, as in ``MathReasoningEnv``), chat messages,
+            or token ids
+        :param batch_size: prompts in one forward pass
+        :return: (n,) float32 probabilities
+        :raises ValueError: if a prompt is empty, or text comes without a tokenizer
+        """
+        encoded = [self._encode(prompt) for prompt in prompts]
+        if not all(encoded):
+            raise ValueError(f"Prompt {[bool(ids) for ids in encoded].index(False)} has no tokens.")
+        device = self.head.weight.device
+        was_training = self.training
+        self.eval()
+        found = []
+        for first in range(0, len(encoded), batch_size):
+            part = [th.tensor(ids) for ids in encoded[first : first + batch_size]]
+            lengths = th.tensor([len(ids) for ids in part], device=device)
+            padded = nn.utils.rnn.pad_sequence(part, batch_first=True).to(device)
+            found.append(th.sigmoid(self.prompt_logits(padded, lengths)).cpu())
+        self.train(was_training)
+        return th.cat(found).numpy() if found else np.zeros(0, dtype=np.float32)
+
+    def _encode(self, prompt: str | Sequence[int] | Sequence[dict[str, str]]) -> list[int]:
+        if not isinstance(prompt, str) and not (len(prompt) and isinstance(prompt[0], dict)):
+            return [int(token) for token in prompt]  # type: ignore[call-overload]
+        if self.tokenizer is None:
+            raise ValueError("Text needs a tokenizer, and this critic has none: pass token ids.")
+        if isinstance(prompt, str) and getattr(self.tokenizer, "chat_template", None) is None:
+            return list(self.tokenizer.encode(prompt))
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return list(self.tokenizer.encode(text, add_special_tokens=False))
+
+    def save(self, folder: str | Path) -> None:
+        """
+        Write a folder that :meth:`load` and ``AutoModelForTokenClassification.from_pretrained`` read.
+
+        :param folder: made if it does not exist
+        """
+        self.model.config.problem_type = _PROBABILITY
+        self.model.save_pretrained(folder)
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path, device: th.device | str = "cpu") -> PromptCritic:
+        """
+        Read a folder that :meth:`save` or ``TransformerPolicy.export`` wrote; nothing is downloaded.
+
+        :param folder: the folder
+        :param device: where it computes
+        """
+        model = AutoModelForTokenClassification.from_pretrained(folder, dtype=th.float32, local_files_only=True).to(device)
+        remove_dropout(model)
+        has_tokenizer = (Path(folder) / "tokenizer_config.json").is_file()
+        return cls(model, AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer else None)

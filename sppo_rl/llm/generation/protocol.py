@@ -1,0 +1,58 @@
+"""What the policy asks of a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch as th
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """
+    How to sample. There is no top-p or top-k: they change the distribution that the training log-probabilities are of.
+
+    :param max_new_tokens: longest response, end-of-sequence token included
+    :param eos_token_id: ends a response and is its last token
+    :param vocab_size: ids from here on belong to no token and are never sampled
+    :param temperature: of the softmax, above 0
+    :param seed: of this batch's samples
+    :param greedy: the most likely token each time, whatever temperature and seed say
+    """
+
+    max_new_tokens: int
+    eos_token_id: int
+    vocab_size: int
+    temperature: float = 1.0
+    seed: int = 0
+    greedy: bool = False
+
+
+class Generator(Protocol):
+    """
+    Samples responses with weights that are handed over before each collection.
+
+    A generator may hold a copy of the weights elsewhere, so every batch names the version it must be sampled with.
+    """
+
+    def sync_weights(self, named_parameters: Iterable[tuple[str, th.Tensor]], version: int) -> None:
+        """
+        Take over the policy's weights.
+
+        :param named_parameters: under the names they have in the causal model; tied weights come once
+        :param version: what these weights are called from now on
+        """
+
+    def generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, version: int) -> list[np.ndarray]:
+        """
+        Sample one response to each prompt.
+
+        :param prompts: token ids, (length,) int64 each
+        :param sampling: see :class:`Sampling`
+        :param version: the weights the caller means
+        :return: the sampled token ids, (length,) int64 each: at most ``max_new_tokens``, nothing behind the end-of-sequence token
+        :raises RuntimeError: if the generator's weights are of another version
+        """

@@ -1,0 +1,127 @@
+"""Generation with the training model itself: works wherever PyTorch does, and has nothing to synchronise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch as th
+from transformers import DynamicCache, PreTrainedModel
+
+from sppo_rl.llm.generation.protocol import Sampling
+from sppo_rl.llm.models import output_layer
+from sppo_rl.llm.tokens import compute_in
+
+COMPACT_BELOW = 0.75
+"""Rows whose response has ended leave the batch once fewer than this share are still running: leaving copies the cache."""
+
+
+class TransformersGenerator:
+    """
+    A loop over the model's key-value cache; see :class:`~sppo_rl.llm.generation.Generator`.
+
+    Prompts are padded on the left, so that all rows sample at the same column. Samples depend on ``sampling.seed`` and the weights, not on
+    PyTorch's global generator.
+
+    :param model: a causal model; used as it is at each call
+    :param dtype: what it computes in
+    :param responses_per_pass: responses generated side by side; ``None`` for all. It bounds the cache.
+    """
+
+    def __init__(self, model: PreTrainedModel, dtype: th.dtype = th.float32, responses_per_pass: int | None = None):
+        self.model, self.dtype, self.responses_per_pass = model, dtype, responses_per_pass
+        self.version: int | None = None
+
+    def sync_weights(self, named_parameters: Iterable[tuple[str, th.Tensor]], version: int) -> None:
+        """
+        Note the version; the weights are the model's own.
+
+        :param named_parameters: not looked at
+        :param version: what the weights are called from now on
+        """
+        self.version = version
+
+    @th.no_grad()
+    def generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, version: int) -> list[np.ndarray]:
+        """
+        Sample one response to each prompt; see :class:`~sppo_rl.llm.generation.Generator`.
+
+        :param prompts: token ids, (length,) int64 each
+        :param sampling: see :class:`~sppo_rl.llm.generation.Sampling`
+        :param version: the weights the caller means
+        """
+        if version != self.version:
+            raise RuntimeError(
+                f"The generator has weights of version {self.version}, but version {version} was asked for: call sync_weights() after "
+                "every change of the weights."
+            )
+        device = self.model.device
+        random = th.Generator(device).manual_seed(sampling.seed)
+        was_training = self.model.training
+        self.model.eval()
+        size = self.responses_per_pass or max(len(prompts), 1)
+        responses: list[np.ndarray] = []
+        # one context for all steps: autocast converts each weight once in it
+        with compute_in(self.dtype, device):
+            for first in range(0, len(prompts), size):
+                responses += self._generate(prompts[first : first + size], sampling, random)
+        self.model.train(was_training)
+        return responses
+
+    def _generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, random: th.Generator) -> list[np.ndarray]:
+        device, count = self.model.device, len(prompts)
+        body, head = self.model.base_model, output_layer(self.model)
+        width = max(map(len, prompts))
+        ids = th.zeros(count, width, dtype=th.int64)
+        # columns of prompt and response that may be looked at
+        visible = th.ones(count, width + sampling.max_new_tokens, dtype=th.int64)
+        for row, prompt in enumerate(prompts):
+            ids[row, width - len(prompt) :] = th.as_tensor(prompt)
+            visible[row, : width - len(prompt)] = 0
+        ids, visible = ids.to(device), visible.to(device)
+        positions = (visible[:, :width].cumsum(dim=1) - 1).clamp(min=0)
+        cache = DynamicCache(config=self.model.config)
+        sampled = th.full((count, sampling.max_new_tokens), sampling.eos_token_id, dtype=th.int64, device=device)
+        lengths = th.full((count,), sampling.max_new_tokens, dtype=th.int64, device=device)
+        rows = th.arange(count, device=device)
+        running = th.ones(count, dtype=th.bool, device=device)
+        for step in range(sampling.max_new_tokens):
+            hidden = body(
+                input_ids=ids,
+                attention_mask=visible[:, : width + step],
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+            ).last_hidden_state[:, -1]
+            tokens = choose(head(hidden)[:, : sampling.vocab_size], sampling, random)
+            sampled[rows[running], step] = tokens[running]
+            ended = running & (tokens == sampling.eos_token_id)
+            lengths[rows[ended]] = step + 1
+            running &= ~ended
+            left = int(running.sum())
+            if left == 0:
+                break
+            ids, positions = tokens.unsqueeze(1), positions[:, -1:] + 1
+            if left < COMPACT_BELOW * len(rows):
+                keep = running.nonzero().squeeze(1)
+                cache.batch_select_indices(keep)
+                rows, running, visible, ids, positions = rows[keep], running[keep], visible[keep], ids[keep], positions[keep]
+        responses, ends = sampled.cpu().numpy(), lengths.tolist()
+        return [response[:end] for response, end in zip(responses, ends, strict=True)]
+
+
+def choose(logits: th.Tensor, sampling: Sampling, random: th.Generator) -> th.Tensor:
+    """
+    Choose the next tokens.
+
+    :param logits: (n, V)
+    :param sampling: see :class:`~sppo_rl.llm.generation.Sampling`
+    :param random: on the logits' device
+    :return: (n,) int64
+    """
+    if sampling.greedy:
+        return logits.argmax(dim=1)
+    probabilities = th.softmax(logits.float() / sampling.temperature, dim=1)
+    # the first of V exponential clocks to ring, each at the rate of its probability, is a sample
+    waiting = th.empty_like(probabilities).exponential_(generator=random)
+    return (probabilities / waiting).argmax(dim=1)

@@ -1,0 +1,141 @@
+"""Models from whatever the user has: a hub name, a local folder, a configuration, or an instance."""
+
+from __future__ import annotations
+
+import copy
+from os import PathLike, fspath
+from typing import TypeAlias
+
+import torch as th
+from torch import nn
+from transformers import (
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
+    AutoModelForCausalLM,
+    AutoModelForTokenClassification,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+ModelSource: TypeAlias = str | PathLike[str] | PreTrainedConfig | PreTrainedModel
+"""Hub name, local folder, configuration (weights from scratch) or instance (copied, never trained in place)."""
+
+
+def causal_model(source: ModelSource) -> PreTrainedModel:
+    """
+    Make the actor: an ``AutoModelForCausalLM`` in float32, without dropout.
+
+    :param source: see :data:`ModelSource`
+    :raises ValueError: if the logits are not those of the output layer alone
+    """
+    if isinstance(source, PreTrainedModel):
+        model = copy.deepcopy(source).float()
+    elif isinstance(source, PreTrainedConfig):
+        model = AutoModelForCausalLM.from_config(copy.deepcopy(source), dtype=th.float32)
+    else:
+        model = AutoModelForCausalLM.from_pretrained(fspath(source), dtype=th.float32)
+    remove_dropout(model)
+    _check_output_layer(model)
+    return model
+
+
+def critic_model(source: ModelSource | None, actor: PreTrainedModel) -> PreTrainedModel:
+    """
+    Make a critic: an ``AutoModelForTokenClassification`` with one label, in float32, without dropout.
+
+    A new head starts at zero, so the critic first predicts .5 for every prompt. A head that the source brings along is kept.
+
+    :param source: see :data:`ModelSource`; an instance may be a causal model, whose body is taken. ``None`` takes the actor's.
+    :param actor: the actor
+    :raises ValueError: if the architecture has no one-output head
+    """
+    if source is None:
+        source = actor
+    new_head = True
+    if isinstance(source, PreTrainedModel):
+        if type(source) is MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING.get(type(source.config), None):
+            model, new_head = copy.deepcopy(source).float(), False
+        else:
+            model = AutoModelForTokenClassification.from_config(_with_one_label(source.config), dtype=th.float32)
+            model.base_model.load_state_dict(source.base_model.state_dict())
+    elif isinstance(source, PreTrainedConfig):
+        model = AutoModelForTokenClassification.from_config(_with_one_label(source), dtype=th.float32)
+    else:
+        model, report = AutoModelForTokenClassification.from_pretrained(
+            fspath(source), num_labels=1, dtype=th.float32, output_loading_info=True
+        )
+        head = head_of(model)
+        name = next(name for name, module in model.named_modules() if module is head)
+        new_head = f"{name}.weight" in report["missing_keys"]
+    remove_dropout(model)
+    head = head_of(model)
+    if new_head:
+        with th.no_grad():
+            head.weight.zero_()
+            head.bias.zero_()
+    return model
+
+
+def head_of(model: PreTrainedModel) -> nn.Linear:
+    """
+    Find the layer that makes a value of a hidden state.
+
+    :param model: for token classification
+    :raises ValueError: if there is no linear layer with one output and a bias beside the body
+    """
+    heads = [m for m in model.children() if isinstance(m, nn.Linear) and m.out_features == 1 and m.bias is not None]
+    if len(heads) != 1:
+        raise ValueError(
+            f"{type(model).__name__} cannot be a critic: it needs one linear layer with one output and a bias on top of its body, found "
+            f"{len(heads)}. Qwen2, Llama, Mistral, GPT-2 and most others have it."
+        )
+    return heads[0]
+
+
+def output_layer(model: PreTrainedModel) -> nn.Module:
+    """
+    Find the layer that makes logits of a hidden state.
+
+    :param model: causal
+    """
+    head: nn.Module | None = model.get_output_embeddings()
+    if head is None:
+        raise ValueError(f"{type(model).__name__} has no output layer: it is not a causal language model.")
+    return head
+
+
+def remove_dropout(model: nn.Module) -> None:
+    """
+    Set every dropout rate to 0: with dropout the training pass would not be the policy that sampled.
+
+    :param model: changed in place
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        for name, value in vars(module).items():
+            # attention layers keep their rate as a plain number
+            if isinstance(value, float) and ("dropout" in name or "pdrop" in name):
+                setattr(module, name, 0.0)
+
+
+def _with_one_label(config: PreTrainedConfig) -> PreTrainedConfig:
+    config = copy.deepcopy(config)
+    config.num_labels = 1
+    return config
+
+
+def _check_output_layer(model: PreTrainedModel) -> None:
+    """Log-probabilities are made from the output layer's logits, a piece at a time; some models change the logits after it."""
+    ids = th.arange(1, 4).unsqueeze(0) % model.config.get_text_config().vocab_size
+    was_training = model.training
+    model.eval()
+    with th.no_grad():
+        ids = ids.to(next(model.parameters()).device)
+        whole = model(input_ids=ids, use_cache=False).logits
+        ours = output_layer(model)(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+    model.train(was_training)
+    if not th.allclose(whole.float(), ours.float(), rtol=1e-3, atol=1e-4):
+        raise ValueError(
+            f"{type(model).__name__} changes its logits after the output layer (soft-capping or scaling), which TransformerPolicy does not "
+            "do. Use a model whose logits are those of its output layer, such as Qwen2, Llama or Mistral."
+        )

@@ -1,0 +1,334 @@
+"""TransformerPolicy: a causal language model behind the engine's contract."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv
+from torch import nn
+
+from sppo_rl.collection import Sampler
+from sppo_rl.episodes import Arrays, Tensors
+from sppo_rl.llm.critic import PromptCritic
+from sppo_rl.llm.generation import Generator, Sampling, TransformersGenerator
+from sppo_rl.llm.models import ModelSource, causal_model, critic_model, output_layer
+from sppo_rl.llm.tokens import by_token_budget, compute_in, lay_out, response_mask, token_log_probs
+from sppo_rl.policies import DecisionEvaluation, SequencePolicy, ValueScale
+
+_DTYPES = {"float32": th.float32, "bfloat16": th.bfloat16}
+_CONTROL_RATE = 1e-4
+"""Above this, a learning rate was meant for a network of a few thousand weights."""
+
+
+class TransformerPolicy(SequencePolicy):
+    """
+    A Hugging Face causal language model as the actor and a :class:`~sppo_rl.llm.critic.PromptCritic` as the critic.
+
+    A decision is a token. The observation is that of ``MathReasoningEnv``: ``Dict(prompt_ids, prompt_len, problem_id)``, the action
+    ``MultiDiscrete([V + 1] * K)`` with V as padding. The end-of-sequence token is a decision; padding is none, and a response that
+    reaches the token budget K has no end.
+
+    Usage::
+
+        model = SPPO(
+            "TransformerPolicy", MathReasoningEnv(problems, tokenizer), learning_rate=1e-6, critic_learning_rate=5e-6, n_episodes=256,
+            policy_kwargs={"model": "Qwen/Qwen2.5-1.5B-Instruct", "critic": "Qwen/Qwen2.5-0.5B-Instruct", "dtype": "bfloat16"},
+        )
+
+    :param observation_space: see above
+    :param action_space: see above
+    :param lr_schedule: of the actor; the engine sets both rates before every update
+    :param model: hub name, local folder, configuration (weights from scratch) or an instance, which is copied
+    :param critic: the same for the critic, of any size, reading the same token ids; ``None`` starts from the actor's weights
+    :param with_critic: whether the algorithm trains a critic (GRPO, RLOO and ReMax do not); set by the engine
+    :param tokenizer: kept for :meth:`export` and the critic's ``predict_solvability``; ``None`` takes the environment's
+    :param eos_token_id: ends a response; ``None`` takes the tokenizer's
+    :param dtype: ``"float32"`` or ``"bfloat16"``: what forward and backward passes compute in. Weights and optimizer stay in float32: a
+        step of 1e-6 is lost in bfloat16's eight bits.
+    :param temperature: of sampling and of the training log-probabilities alike
+    :param weight_decay: AdamW's, of the actor
+    :param critic_weight_decay: AdamW's, of the critic
+    :param gradient_checkpointing: compute activations anew in the backward pass: less memory, about a third more time
+    :param tokens_per_pass: tokens, padding included, in one forward and backward pass
+    :param logits_per_pass: tokens whose logits exist at once
+    :param responses_per_pass: responses generated side by side; ``None`` for all of an update
+    :param use_sde: gSDE is for continuous actions
+    :raises ValueError: if spaces, vocabularies or a parameter do not fit; the message names it
+    """
+
+    def __init__(
+        self,
+        observation_space: spaces.Space,
+        action_space: spaces.Space,
+        lr_schedule: Callable[[float], float],
+        model: ModelSource,
+        critic: ModelSource | None = None,
+        with_critic: bool = True,
+        tokenizer: Any = None,
+        eos_token_id: int | None = None,
+        dtype: str = "float32",
+        temperature: float = 1.0,
+        weight_decay: float = 0.0,
+        critic_weight_decay: float = 0.0,
+        gradient_checkpointing: bool = False,
+        tokens_per_pass: int = 16384,
+        logits_per_pass: int = 1024,
+        responses_per_pass: int | None = None,
+        use_sde: bool = False,
+    ):
+        super().__init__(observation_space, action_space)
+        self.max_new_tokens, self.vocabulary = _read_spaces(observation_space, action_space)
+        if use_sde:
+            raise ValueError("use_sde=True is for continuous actions; tokens are sampled from a softmax.")
+        if dtype not in _DTYPES:
+            raise ValueError(f"dtype must be 'float32' or 'bfloat16', got {dtype!r}.")
+        if not temperature > 0.0:
+            raise ValueError(
+                f"temperature must be above 0, got {temperature}. Greedy responses come from predict(deterministic=True)."
+            )
+        if min(tokens_per_pass, logits_per_pass, 1 if responses_per_pass is None else responses_per_pass) < 1:
+            raise ValueError("tokens_per_pass, logits_per_pass and responses_per_pass must be at least 1.")
+        self.eos_token_id = eos_token_id if eos_token_id is not None else getattr(tokenizer, "eos_token_id", None)
+        if self.eos_token_id is None or not 0 <= self.eos_token_id < self.vocabulary:
+            raise ValueError(
+                f"A response needs an end-of-sequence token in [0, {self.vocabulary}), got {self.eos_token_id}. Pass "
+                "policy_kwargs={'eos_token_id': …}, or give the environment a tokenizer that has one."
+            )
+        if isinstance(model, str) and lr_schedule(1.0) > _CONTROL_RATE:
+            warnings.warn(
+                f"learning_rate is {lr_schedule(1.0):g}, which suits control tasks; pre-trained language models are fine-tuned at about "
+                "1e-6 (critic 5e-6). Pass learning_rate=… and critic_learning_rate=….",
+                UserWarning,
+                stacklevel=2,
+            )
+        self._options = {
+            "with_critic": with_critic,
+            "tokenizer": tokenizer,
+            "eos_token_id": eos_token_id,
+            "dtype": dtype,
+            "temperature": temperature,
+            "weight_decay": weight_decay,
+            "critic_weight_decay": critic_weight_decay,
+            "gradient_checkpointing": gradient_checkpointing,
+            "tokens_per_pass": tokens_per_pass,
+            "logits_per_pass": logits_per_pass,
+            "responses_per_pass": responses_per_pass,
+        }
+        self.tokenizer, self.temperature, self.compute_dtype = tokenizer, temperature, _DTYPES[dtype]
+        self.tokens_per_pass, self.logits_per_pass = tokens_per_pass, logits_per_pass
+        self.model = causal_model(model)
+        _check_vocabulary("model", self.model, self.vocabulary)
+        self.critic = PromptCritic(critic_model(critic, self.model), tokenizer, self.compute_dtype) if with_critic else None
+        if self.critic is not None:
+            _check_vocabulary("critic", self.critic.model, self.vocabulary)
+        if gradient_checkpointing:
+            for network in (self.model, *([self.critic.model] if self.critic is not None else [])):
+                network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        self.value_scale = ValueScale()
+        self.optimizer = th.optim.AdamW(self.actor_parameters(), lr=lr_schedule(1.0), weight_decay=weight_decay)
+        # one group even without parameters: an algorithm without a critic has an optimizer that does nothing
+        self.critic_optimizer = th.optim.AdamW(
+            [{"params": self.critic_parameters()}], lr=lr_schedule(1.0), weight_decay=critic_weight_decay
+        )
+        self.generator: Generator = TransformersGenerator(self.model, self.compute_dtype, responses_per_pass)
+        self.weight_version = 0
+        """Steps of the actor's optimizer; names the weights that a generator holds."""
+        self.optimizer.register_step_post_hook(self._count_step)
+
+    @classmethod
+    def complete_kwargs(cls, kwargs: dict[str, Any], env: VecEnv | None, with_critic: bool) -> dict[str, Any]:
+        """
+        Take the environment's tokenizer, and no critic where the algorithm has none.
+
+        :param kwargs: given by the user
+        :param env: with a ``task`` that has a ``tokenizer``, as ``MathReasoningEnv`` has
+        :param with_critic: whether the algorithm trains a critic
+        """
+        if kwargs.get("tokenizer") is None and env is not None:
+            # an environment of the user's own may have none; then eos_token_id must be given
+            with contextlib.suppress(AttributeError):
+                kwargs = {**kwargs, "tokenizer": env.get_attr("task")[0].tokenizer}
+        return {**kwargs, "with_critic": with_critic}
+
+    def rebuild_kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """
+        Put configurations in the place of names and instances: loading builds networks and then reads the weights, offline.
+
+        :param kwargs: what this policy was made from
+        """
+        critic = None if self.critic is None else self.critic.model.config
+        return {**kwargs, "model": self.model.config, "critic": critic}
+
+    def _get_constructor_parameters(self) -> dict[str, Any]:
+        spaces_and_rate = {
+            "observation_space": self.observation_space,
+            "action_space": self.action_space,
+            "lr_schedule": self._dummy_schedule,
+        }
+        return {**spaces_and_rate, **self.rebuild_kwargs(self._options)}
+
+    # ---------------------------------------------------------------- parameters
+
+    def actor_parameters(self) -> list[nn.Parameter]:
+        """See :class:`~sppo_rl.policies.SequencePolicy`; frozen parameters are left out."""
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def critic_parameters(self) -> list[nn.Parameter]:
+        """See :class:`~sppo_rl.policies.SequencePolicy`; frozen parameters are left out."""
+        if self.critic is None:
+            return []
+        return [parameter for parameter in self.critic.parameters() if parameter.requires_grad]
+
+    def _count_step(self, *_: Any) -> None:
+        self.weight_version += 1
+
+    # ---------------------------------------------------------------- sampling
+
+    def make_sampler(self, rng: np.random.Generator, deterministic: bool = False) -> Sampler:
+        """
+        See :class:`~sppo_rl.policies.SequencePolicy`; hands the weights to the generator.
+
+        :param rng: seeds each batch of responses
+        :param deterministic: greedy decoding
+        """
+        version = self.weight_version
+        self.generator.sync_weights(self.model.named_parameters(), version)
+
+        def sample(observations: Arrays, copies: np.ndarray) -> np.ndarray:
+            assert isinstance(observations, dict)
+            seed = 0 if deterministic else int(rng.integers(2**62))
+            return self._respond(observations["prompt_ids"], observations["prompt_len"], seed, deterministic, version)
+
+        return sample
+
+    def _respond(self, prompt_ids: np.ndarray, prompt_len: np.ndarray, seed: int, greedy: bool, version: int) -> np.ndarray:
+        assert self.eos_token_id is not None
+        lengths = prompt_len.reshape(-1)
+        sampling = Sampling(self.max_new_tokens, self.eos_token_id, self.vocabulary, self.temperature, seed, greedy)
+        prompts = [ids[:length] for ids, length in zip(prompt_ids, lengths, strict=True)]
+        actions = np.full((len(prompts), self.max_new_tokens), self.vocabulary, dtype=np.int64)
+        for row, response in enumerate(self.generator.generate(prompts, sampling, version)):
+            actions[row, : len(response)] = response
+        return actions
+
+    def _predict(self, observation: Any, deterministic: bool = False) -> th.Tensor:
+        seed = 0 if deterministic else int(th.randint(2**62, ()))
+        self.generator.sync_weights(self.model.named_parameters(), self.weight_version)
+        prompt_ids, prompt_len = observation["prompt_ids"].cpu().numpy(), observation["prompt_len"].cpu().numpy()
+        return th.as_tensor(self._respond(prompt_ids, prompt_len, seed, deterministic, self.weight_version))
+
+    def to_env(self, actions: np.ndarray) -> np.ndarray:
+        """See :class:`~sppo_rl.policies.SequencePolicy`: token ids as they are."""
+        return actions
+
+    # ---------------------------------------------------------------- evaluation
+
+    def chunks(self, rows: th.Tensor, observations: Tensors, actions: th.Tensor | None = None) -> Iterator[th.Tensor]:
+        """
+        Split rows by their tokens; see :class:`~sppo_rl.policies.SequencePolicy`.
+
+        :param rows: (n,) int64
+        :param observations: of the whole batch
+        :param actions: of the whole batch; ``None`` where only prompts are read
+        """
+        assert isinstance(observations, dict)
+        lengths = observations["prompt_len"][rows].flatten()
+        if actions is not None:
+            lengths = lengths + (response_mask(actions[rows], self.vocabulary).sum(dim=1) - 1).clamp(min=0)
+        yield from by_token_budget(rows, lengths, self.tokens_per_pass)
+
+    def evaluate_decisions(self, observations: Tensors, actions: th.Tensor) -> DecisionEvaluation:
+        """See :class:`~sppo_rl.policies.SequencePolicy`; at the sampling temperature, over the V tokens that can be sampled."""
+        assert isinstance(observations, dict)
+        layout = lay_out(observations["prompt_ids"], observations["prompt_len"].flatten(), actions, self.vocabulary)
+        with compute_in(self.compute_dtype, actions.device):
+            hidden = self.model.base_model(input_ids=layout.ids, use_cache=False).last_hidden_state
+            log_prob, entropy = token_log_probs(
+                output_layer(self.model),
+                hidden[layout.rows, layout.columns],
+                layout.targets,
+                self.vocabulary,
+                self.temperature,
+                self.logits_per_pass,
+            )
+        nothing = th.zeros(layout.mask.shape, device=actions.device)
+        return DecisionEvaluation(
+            nothing.masked_scatter(layout.mask, log_prob), nothing.masked_scatter(layout.mask, entropy), layout.mask
+        )
+
+    def context_value_logits(self, contexts: Tensors) -> th.Tensor:
+        """See :class:`~sppo_rl.policies.SequencePolicy`: read at each prompt's last token."""
+        assert isinstance(contexts, dict)
+        return self._critic().prompt_logits(contexts["prompt_ids"], contexts["prompt_len"].flatten())
+
+    def decision_value_logits(self, observations: Tensors, actions: th.Tensor) -> th.Tensor:
+        """See :class:`~sppo_rl.policies.SequencePolicy`: read before each token of the response."""
+        assert isinstance(observations, dict)
+        layout = lay_out(observations["prompt_ids"], observations["prompt_len"].flatten(), actions, self.vocabulary)
+        values = self._critic()(layout.ids, layout.rows, layout.columns)
+        return th.zeros(layout.mask.shape, device=actions.device).masked_scatter(layout.mask, values)
+
+    def set_initial_value(self, value: float) -> None:
+        """See :class:`~sppo_rl.policies.SequencePolicy`: the head's weights become 0 and its bias the value."""
+        bias = self.value_scale.output_for(value)
+        if self.critic is not None:
+            with th.no_grad():
+                self.critic.head.weight.zero_()
+                self.critic.head.bias.fill_(bias)
+
+    def _critic(self) -> PromptCritic:
+        if self.critic is None:
+            raise ValueError("This policy was made for an algorithm without a critic: there is no value to read.")
+        return self.critic
+
+    # ---------------------------------------------------------------- export
+
+    def export(self, folder: str | Path) -> None:
+        """
+        Write ``folder/policy`` and ``folder/critic`` (where there is one) as plain Hugging Face folders, each with the tokenizer.
+
+        ``AutoModelForCausalLM.from_pretrained`` reads the first, ``PromptCritic.load`` and
+        ``AutoModelForTokenClassification.from_pretrained`` the second; both serve as ``model`` and ``critic`` of a new policy.
+
+        :param folder: made if it does not exist
+        :raises ValueError: if the critic predicts normalised returns, which no one else could read
+        """
+        if self.critic is not None and not self.value_scale.is_probability:
+            raise ValueError(
+                "The critic predicts returns normalised by running statistics, which a Hugging Face folder has no place for. Save the "
+                "actor with policy.model.save_pretrained(folder), or train with critic_loss='bce'."
+            )
+        self.model.save_pretrained(Path(folder) / "policy")
+        if self.tokenizer is not None:
+            self.tokenizer.save_pretrained(Path(folder) / "policy")
+        if self.critic is not None:
+            self.critic.save(Path(folder) / "critic")
+
+
+def _read_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> tuple[int, int]:
+    """Token budget K and vocabulary V."""
+    names = set(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else set()
+    if not {"prompt_ids", "prompt_len"} <= names:
+        raise ValueError(
+            f"TransformerPolicy reads prompts from Dict(prompt_ids, prompt_len, …), as MathReasoningEnv gives them, got {observation_space}"
+            "."
+        )
+    if not isinstance(action_space, spaces.MultiDiscrete) or len(set(action_space.nvec.tolist())) != 1:
+        raise ValueError(f"TransformerPolicy answers with MultiDiscrete([V + 1] * K), got {action_space}.")
+    return len(action_space.nvec), int(action_space.nvec[0]) - 1
+
+
+def _check_vocabulary(role: str, network: Any, vocabulary: int) -> None:
+    embeddings = network.get_input_embeddings().num_embeddings
+    if embeddings < vocabulary:
+        raise ValueError(
+            f"The {role} knows {embeddings} tokens, but the environment uses {vocabulary}: it must read the same token ids. Use models of "
+            "one tokenizer family, or pass the environment the right tokenizer (or vocab_size)."
+        )
