@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from stable_baselines3.common.callbacks import BaseCallback
-from tqdm import tqdm
+from tqdm import tqdm  # type: ignore[import-untyped]
 
 from sppo_rl.callbacks import EvaluationCallback
 
