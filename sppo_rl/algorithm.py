@@ -203,6 +203,14 @@ class SequenceAlgorithm(BaseAlgorithm):
         for name, least in minimum.items():
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
+        for name in ("max_grad_norm", "target_kl", "clip_range_vf"):
+            value = getattr(self, name)
+            if value is not None and not value > 0.0:
+                raise ValueError(f"{name} must be positive, got {value}.")
+        if not self.ent_coef >= 0.0:
+            raise ValueError(f"ent_coef must not be negative, got {self.ent_coef}.")
+        if isinstance(self.clip_range, float | int) and not self.clip_range > 0.0:
+            raise ValueError(f"clip_range must be positive, got {self.clip_range}.")
         if self.batch_size is not None and not 1 <= self.batch_size <= self.n_episodes:
             raise ValueError(
                 f"batch_size counts whole episodes and must lie between 1 and n_episodes ({self.n_episodes}), got {self.batch_size}. "
