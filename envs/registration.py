@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import gymnasium as gym
-from sppo_rl.envs.control.catalog import TASKS
 
+from sppo_rl.envs.control.catalog import TASKS
 from sppo_rl.vec_env import register_batched
 
 

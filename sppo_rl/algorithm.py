@@ -547,8 +547,8 @@ class SequenceAlgorithm(BaseAlgorithm):
         model = super().load(path, None, **kwargs)
         batched = in_batched_form(env, model.n_episodes)
         # loading may change the number of copies; set_env() may not
-        model.n_envs = batched.num_envs  # type: ignore[union-attr]
-        model.set_env(batched)  # type: ignore[arg-type]
+        model.n_envs = batched.num_envs
+        model.set_env(batched)
         return model
 
     def _excluded_save_params(self) -> list[str]:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 import torch as th
-from torch import nn
 
 from sppo_rl.plain import PlainActor
 
@@ -127,14 +126,14 @@ class FusedSurrogate:
                 back = next_back
 
 
-def _add_gradient(parameter: nn.Parameter, gradient: th.Tensor) -> None:
+def _add_gradient(parameter: th.Tensor, gradient: th.Tensor) -> None:
     if parameter.grad is None:
         parameter.grad = gradient.clone()
     else:
         parameter.grad += gradient
 
 
-def _add_product(weight: nn.Parameter, back: th.Tensor, below: th.Tensor) -> None:
+def _add_product(weight: th.Tensor, back: th.Tensor, below: th.Tensor) -> None:
     if weight.grad is None:
         weight.grad = back.t() @ below
     else:

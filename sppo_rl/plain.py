@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from gymnasium import spaces
 from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution
@@ -58,4 +58,6 @@ def take_apart(policy: nn.Module) -> PlainActor | None:
         return None
     if not all(type(layer) in (nn.Tanh, nn.ReLU) for layer in activations):
         return None
-    return PlainActor(linears, [type(layer) is nn.ReLU for layer in activations], getattr(policy, "log_std", None))
+    return PlainActor(
+        cast(list[nn.Linear], linears), [type(layer) is nn.ReLU for layer in activations], getattr(policy, "log_std", None)
+    )

@@ -16,7 +16,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import cache, partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch as th
@@ -360,7 +360,7 @@ class SequenceActorCritic(SequencePolicy):
             return -0.5 * (z * z).sum(dim=1) - constant, (constant + 0.5 * log_std.numel()).expand(len(means))
         if isinstance(self.action_space, spaces.MultiBinary):
             actions = actions.float()
-        distribution = self.get_distribution(observations)
+        distribution = cast(ActorCriticPolicy, self).get_distribution(observations)
         return distribution.log_prob(actions), distribution.entropy()
 
     def context_value_logits(self, contexts: Tensors) -> th.Tensor:

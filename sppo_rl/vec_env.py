@@ -90,7 +90,7 @@ def in_batched_form(env: Any, num_envs: int) -> Any:
     :param num_envs: number of copies
     :return: a :class:`BatchedVecEnv`, or ``env`` itself
     """
-    return env.batched(num_envs) if has_batched_method(env) else env  # type: ignore[attr-defined]
+    return env.batched(num_envs) if has_batched_method(env) else env
 
 
 class BatchedVecEnv(VecEnv):

@@ -20,7 +20,6 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sppo_rl import SPPO
-from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint, save_checkpoint
 from tests.helpers import TraceBatch, dummy
 from tests.resuming import (

@@ -19,14 +19,29 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     source = folder / "source"
     # built from a copy of what git knows or would take: setuptools leaves a build folder behind
     listed = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"], cwd=REPOSITORY, capture_output=True, text=True, check=True
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout.splitlines()
     for name in listed:
         if (REPOSITORY / name).is_file():
             target = source / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes((REPOSITORY / name).read_bytes())
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "-w", str(folder), str(source)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        str(folder),
+        str(source),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     return next(folder.glob("*.whl"))
 
@@ -64,7 +79,8 @@ def test_the_wheel_works_outside_the_repository(wheel: Path, tmp_path: Path) -> 
 def test_importing_the_package_loads_no_simulator_and_no_zoo() -> None:
     script = (
         "import sys, sppo_rl\n"
-        "heavy = {'mujoco', 'Box2D', 'pygame', 'matplotlib', 'transformers', 'vllm', 'yaml', 'sppo_rl.zoo', 'sppo_rl.envs.control.cartpole'}\n"
+        "heavy = {'mujoco', 'Box2D', 'pygame', 'matplotlib', 'transformers', 'vllm', 'yaml'}\n"
+        "heavy |= {'sppo_rl.zoo', 'sppo_rl.llm', 'sppo_rl.envs.control.cartpole'}\n"
         "print(sorted(heavy & set(sys.modules)))\n"
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -73,6 +89,8 @@ def test_importing_the_package_loads_no_simulator_and_no_zoo() -> None:
 
 def test_the_repository_root_as_working_folder_finds_its_own_envs_and_zoo() -> None:
     # an installed wheel is shadowed by ./sppo_rl there; -P -S would hide the fault, so the root is put first by hand
-    script = f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); import sppo_rl.envs, sppo_rl.zoo; print(sppo_rl.envs.__file__)"
+    script = (
+        f"import sys; sys.path.insert(0, {str(REPOSITORY)!r}); import sppo_rl.envs, sppo_rl.zoo; print(sppo_rl.envs.__file__)"
+    )
     run = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert Path(run.stdout.strip()) == REPOSITORY / "envs" / "__init__.py"

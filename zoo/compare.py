@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+
+from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo import options
 from sppo_rl.zoo.hyperparameters import parse_overrides
 from sppo_rl.zoo.jobs import Job, do_all
@@ -26,8 +28,6 @@ from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id,
 from sppo_rl.zoo.plots import plot_comparison
 from sppo_rl.zoo.results import COLUMNS, Row, markdown_table, summarize, summary_csv, to_csv, write_atomically
 from sppo_rl.zoo.runs import EVALUATIONS, RunSpec
-
-from sppo_rl.callbacks import read_evaluations
 
 REFERENCE_EPISODES = 500
 """Episodes, each way, for the lines 'prior' and 'untrained'."""
@@ -112,7 +112,10 @@ def compare(
     wanted = [job for (env_id, kind), job in references.items() if kind == "untrained" or env_id in priors]
     jobs = [*wanted, *runs]
     done = sum(job.result is not None for job in jobs)
-    console.print(f"{len(specs)} runs of {', '.join(envs)}, {processes} at a time; {done} of {len(jobs)} jobs done before.")
+    console.print(
+        f"{len(specs)} runs of {', '.join(envs)}, {processes} at a time; {done} of {len(jobs)} jobs done before.",
+        soft_wrap=True,
+    )
     broken: dict[Job, str] = {}
 
     def finished(job: Job, problem: str) -> None:

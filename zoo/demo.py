@@ -48,8 +48,9 @@ def run(arguments: argparse.Namespace) -> int:
     console = Console()
     console.print(
         f"{ENV}: keep the pole up for 200 steps, and within half a degree of upright at the last. Reward: 1 for that, else 0.\n"
-        f"{' and '.join(LABELS[algo] for algo in ALGORITHMS)} start from the same prior, cloned from a scripted expert.\n",
+        f"{', '.join(LABELS[algo] for algo in ALGORITHMS)} start from the same prior, cloned from a scripted expert.\n",
         highlight=False,
+        soft_wrap=True,
     )
     started = time.monotonic()
     shutil.rmtree(arguments.output / "runs", ignore_errors=True)

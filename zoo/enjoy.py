@@ -18,12 +18,12 @@ import gymnasium as gym
 import imageio.v2 as imageio
 import numpy as np
 import torch as th
-from sppo_rl.zoo import options
-from sppo_rl.zoo.evaluate import chosen_model
-from sppo_rl.zoo.names import UsageError, check_env_id
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sppo_rl.evaluation import evaluation_seeds
+from sppo_rl.zoo import options
+from sppo_rl.zoo.evaluate import chosen_model
+from sppo_rl.zoo.names import UsageError, check_env_id
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,7 @@ import argparse
 
 from rich.console import Console
 from rich.table import Table
+
 from sppo_rl.envs.control.catalog import TASKS
 from sppo_rl.envs.registration import list_envs
 from sppo_rl.zoo.names import check_env_id

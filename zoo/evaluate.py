@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 
 import torch as th
+from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sppo_rl.evaluation import Evaluation, evaluate
 from sppo_rl.zoo import options
 from sppo_rl.zoo.models import load_model
 from sppo_rl.zoo.names import UsageError, check_env_id
 from sppo_rl.zoo.prior import load_prior
-from stable_baselines3.common.base_class import BaseAlgorithm
-
-from sppo_rl.evaluation import Evaluation, evaluate
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -15,8 +15,9 @@ from importlib.resources import files
 from typing import Any
 
 import yaml
-from sppo_rl.zoo.names import UsageError, algorithm_class, suggestion
 from stable_baselines3.common.base_class import BaseAlgorithm
+
+from sppo_rl.zoo.names import UsageError, algorithm_class, suggestion
 
 RUN_KEYS = ("n_timesteps", "n_envs", "policy")
 """Keys that are not keyword parameters of the constructor."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
 from sppo_rl.zoo.names import UsageError
 from sppo_rl.zoo.results import write_atomically
 from sppo_rl.zoo.worker import JOB, RESULT

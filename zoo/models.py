@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from sppo_rl.zoo.hyperparameters import Hyperparameters
-from sppo_rl.zoo.names import ALGORITHMS, UsageError, algorithm_class, is_ours
-from sppo_rl.zoo.prior import copy_weights, load_prior, prior_weights
 from stable_baselines3 import PPO as StableBaselinesPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
@@ -16,6 +13,9 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecEnv
 
 from sppo_rl.vec_env import has_batched_form, make_batched
+from sppo_rl.zoo.hyperparameters import Hyperparameters
+from sppo_rl.zoo.names import ALGORITHMS, UsageError, algorithm_class, is_ours
+from sppo_rl.zoo.prior import copy_weights, load_prior, prior_weights
 
 
 def make_training_env(algo: str, env_id: str, hyperparameters: Hyperparameters, seed: int) -> VecEnv:
@@ -29,7 +29,12 @@ def make_training_env(algo: str, env_id: str, hyperparameters: Hyperparameters, 
     """
     if is_ours(algo) and has_batched_form(env_id):
         return make_batched(env_id, hyperparameters.kwargs.get("n_episodes", 16))
-    return make_vec_env(env_id, n_envs=hyperparameters.n_envs or 1, seed=seed)
+    return _ordinary_env(env_id, hyperparameters.n_envs or 1, seed)
+
+
+def _ordinary_env(env_id: str, n_envs: int, seed: int | None) -> VecEnv:
+    """SB3's ``DummyVecEnv`` without Gymnasium's passive checker, which costs it up to a third of its speed."""
+    return make_vec_env(env_id, n_envs=n_envs, seed=seed, env_kwargs={"disable_env_checker": True})
 
 
 def build_model(
@@ -71,7 +76,7 @@ def sb3_ppo_from_prior(env_id: str, n_envs: int = 1, seed: int | None = None, **
     :raises FileNotFoundError: if there is no prior for this id
     """
     weights = prior_weights(env_id)
-    model = StableBaselinesPPO("MlpPolicy", make_vec_env(env_id, n_envs=n_envs, seed=seed), seed=seed, **kwargs)
+    model = StableBaselinesPPO("MlpPolicy", _ordinary_env(env_id, n_envs, seed), seed=seed, **kwargs)
     copy_weights(model.policy, weights)
     return model
 

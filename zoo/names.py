@@ -6,12 +6,12 @@ import difflib
 from collections.abc import Iterable
 
 import gymnasium as gym
-from sppo_rl.envs.registration import list_envs
 from stable_baselines3 import PPO as StableBaselinesPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.baselines import GRPO, PPO, RLOO, ReMax
+from sppo_rl.envs.registration import list_envs
 from sppo_rl.sppo import SPPO
 
 ALGORITHMS: dict[str, type[BaseAlgorithm]] = {

@@ -8,6 +8,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+
 from sppo_rl.zoo.names import LABELS, UsageError
 from sppo_rl.zoo.results import Reference, Row, bootstrap_interval, curves, runs_of
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
 from sppo_rl.zoo.names import LABELS, UsageError
 
 COLUMNS = ("env", "algo", "seed", "episodes", "timesteps", "seconds", "success", "greedy_success")

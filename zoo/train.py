@@ -16,6 +16,7 @@ import argparse
 from pathlib import Path
 
 import torch as th
+
 from sppo_rl.zoo import options
 from sppo_rl.zoo.hyperparameters import parse_overrides
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, file_name, is_ours

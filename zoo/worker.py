@@ -17,14 +17,14 @@ from typing import Any
 
 import numpy as np
 import torch as th
-from sppo_rl.zoo.prior import load_prior
-from sppo_rl.zoo.results import write_atomically
-from sppo_rl.zoo.runs import RunSpec, run
 from stable_baselines3.common.callbacks import BaseCallback
 
 from sppo_rl.callbacks import EvaluationCallback
 from sppo_rl.evaluation import evaluate
 from sppo_rl.sppo import SPPO
+from sppo_rl.zoo.prior import load_prior
+from sppo_rl.zoo.results import write_atomically
+from sppo_rl.zoo.runs import RunSpec, run
 
 JOB = "job.json"
 RESULT = "result.json"

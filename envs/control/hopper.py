@@ -40,6 +40,7 @@ import gymnasium as gym
 import mujoco
 import numpy as np
 from gymnasium.envs.mujoco.hopper_v5 import HopperEnv
+
 from sppo_rl.envs.control.batch import TaskBatch, generator_of, worker_count
 from sppo_rl.envs.control.outcome import Ending, make_task
 

@@ -47,6 +47,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.box2d.lunar_lander import LunarLander
+
 from sppo_rl.envs.control import lunar_lander_worker
 from sppo_rl.envs.control.batch import TaskBatch, worker_count
 from sppo_rl.envs.control.lunar_lander_worker import OBSERVATION_SIZE, LanderCopies

@@ -35,6 +35,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.classic_control.continuous_mountain_car import Continuous_MountainCarEnv
+
 from sppo_rl.envs.control.batch import NumpyBatch
 from sppo_rl.envs.control.outcome import Ending, make_task
 

@@ -33,6 +33,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.envs.classic_control.pendulum import PendulumEnv, angle_normalize
+
 from sppo_rl.envs.control.batch import NumpyBatch
 from sppo_rl.envs.control.outcome import Ending, make_task
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch as th
@@ -101,7 +101,7 @@ class PromptCritic(nn.Module):
 
     def _encode(self, prompt: str | Sequence[int] | Sequence[dict[str, str]]) -> list[int]:
         if not isinstance(prompt, str) and not (len(prompt) and isinstance(prompt[0], dict)):
-            return [int(token) for token in prompt]  # type: ignore[call-overload]
+            return [int(cast(int, token)) for token in prompt]
         if self.tokenizer is None:
             raise ValueError("Text needs a tokenizer, and this critic has none: pass token ids.")
         if isinstance(prompt, str) and getattr(self.tokenizer, "chat_template", None) is None:

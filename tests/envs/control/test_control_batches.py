@@ -19,9 +19,9 @@ from controllers import (
     swing,
     swing_up,
 )
-from sppo_rl.envs import list_envs, make_batched
 from stable_baselines3.common.monitor import Monitor
 
+from sppo_rl.envs import list_envs, make_batched
 from sppo_rl.vec_env import BatchedVecEnv, register_batched
 
 # Task, gymnasium's own environment, a controller that reaches the goal and one that fails.

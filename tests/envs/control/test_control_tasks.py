@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env as gymnasium_check_env
-from sppo_rl.envs import OutcomeWrapper, has_batched_form, list_envs, make_batched, register_envs
-from sppo_rl.envs.control import cartpole, mountain_car
-from sppo_rl.envs.control.catalog import TASKS, ControlTask
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv
+
+from sppo_rl.envs import OutcomeWrapper, has_batched_form, list_envs, make_batched, register_envs
+from sppo_rl.envs.control import cartpole, mountain_car
+from sppo_rl.envs.control.catalog import TASKS, ControlTask
 
 IDS = [summary.id for summary in list_envs()]
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
+
 from sppo_rl.envs.control.lunar_lander import LunarLanderBatch
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from gymnasium.wrappers import TimeLimit, TransformReward
+
 from sppo_rl.envs import DenseWrapper, Ending, OutcomeWrapper
 
 
