@@ -33,7 +33,7 @@ def make_training_env(algo: str, env_id: str, hyperparameters: Hyperparameters, 
 
 
 def _ordinary_env(env_id: str, n_envs: int, seed: int | None) -> VecEnv:
-    """SB3's ``DummyVecEnv`` without Gymnasium's passive checker, which costs it up to a third of its speed."""
+    """SB3's ``DummyVecEnv`` without Gymnasium's passive checker, whose work at every step would count as the algorithm's time."""
     return make_vec_env(env_id, n_envs=n_envs, seed=seed, env_kwargs={"disable_env_checker": True})
 
 
