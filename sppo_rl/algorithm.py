@@ -548,7 +548,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         batched = in_batched_form(env, model.n_episodes)
         # loading may change the number of copies; set_env() may not
         model.n_envs = batched.num_envs
-        model.set_env(batched)
+        model.set_env(batched, force_reset=kwargs.get("force_reset", True))
         return model
 
     def _excluded_save_params(self) -> list[str]:

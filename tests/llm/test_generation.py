@@ -1,0 +1,139 @@
+"""The transformers backend: its samples are what the training pass says they are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+
+from sppo_rl.llm.generation import Sampling, TransformersGenerator
+from sppo_rl.llm.generation.transformers_backend import choose
+from tests.llm.conftest import EOS, VOCABULARY, tiny_model
+from tests.llm.test_policy import P, make
+
+PROMPTS = [np.array(ids) for ids in ([5, 6, 7], [9], [4, 4, 8, 3, 2, 11], [7, 7])]
+
+
+def generator(model: Any, **options: Any) -> TransformersGenerator:
+    made = TransformersGenerator(model, **options)
+    made.sync_weights(model.named_parameters(), 3)
+    return made
+
+
+def sampling(**changes: Any) -> Sampling:
+    return Sampling(**{"max_new_tokens": 12, "eos_token_id": EOS, "vocab_size": VOCABULARY, "seed": 5, **changes})
+
+
+def test_greedy_responses_are_those_of_hugging_faces_generate() -> None:
+    model = tiny_model(seed=1)
+    found = generator(model).generate(PROMPTS, sampling(greedy=True, vocab_size=VOCABULARY + 5), 3)
+    for prompt, response in zip(PROMPTS, found, strict=True):
+        whole = model.generate(
+            th.as_tensor(prompt).unsqueeze(0), max_new_tokens=12, do_sample=False, eos_token_id=EOS, pad_token_id=0
+        )
+        assert response.tolist() == whole[0, len(prompt) :].tolist()
+
+
+@pytest.mark.parametrize("responses_per_pass", [None, 3])
+def test_every_token_is_the_choice_that_its_own_prefix_gives(responses_per_pass: int | None) -> None:
+    """Left padding, cache and leaving rows change nothing: one row at a time, without a cache, gives the same probabilities."""
+    model = tiny_model()
+    made = generator(model, responses_per_pass=responses_per_pass)
+    prompts = PROMPTS * 8
+    responses = made.generate(prompts, sampling(temperature=0.7), 3)
+    lengths = [len(response) for response in responses]
+    assert min(lengths) < 6 < max(lengths), "rows must leave at different times for this test to mean something"
+    # replay: the same random numbers on the probabilities of each prefix alone must choose the same tokens
+    random = th.Generator().manual_seed(5)
+    size = responses_per_pass or len(prompts)
+    for first in range(0, len(prompts), size):
+        rows = list(range(first, min(first + size, len(prompts))))
+        for step in range(12):
+            running = [row for row in rows if len(responses[row]) > step]
+            if not running:
+                break
+            prefixes = [
+                np.concatenate([prompts[row], responses[row][:step]])[None] if row in running else None for row in rows
+            ]
+            with th.no_grad():
+                logits = [
+                    th.zeros(VOCABULARY) if prefix is None else model(th.as_tensor(prefix)).logits[0, -1, :VOCABULARY]
+                    for prefix in prefixes
+                ]
+            seen = choose(th.stack(logits), sampling(temperature=0.7), random).tolist()
+            for row, token in zip(rows, seen, strict=True):
+                if row in running:
+                    assert token == responses[row][step]
+            ended = [row for row in rows if len(responses[row]) == step + 1]
+            left = len(running) - len(ended)
+            if left < 0.75 * len(rows):
+                rows = [row for row in running if row not in ended]
+
+
+def test_samples_follow_the_training_distribution() -> None:
+    """8,000 first tokens at temperature .7 against the training pass's probabilities: a chi-squared test."""
+    policy = make(model=tiny_model(seed=2), temperature=0.7)
+    observations = {
+        "prompt_ids": np.tile(np.array([5, 6, 7] + [0] * (P - 3)), (8000, 1)),
+        "prompt_len": np.full((8000, 1), 3),
+    }
+    taken = policy.make_sampler(np.random.default_rng(0))(observations, np.arange(8000))
+    counts = np.bincount(taken[:, 0], minlength=VOCABULARY)
+    one = {name: th.as_tensor(values[:1]) for name, values in observations.items()}
+    answers = th.full((VOCABULARY, taken.shape[1]), VOCABULARY)
+    answers[:, 0] = th.arange(VOCABULARY)
+    with th.no_grad():
+        log_prob = policy.evaluate_decisions({k: v.expand(VOCABULARY, -1) for k, v in one.items()}, answers).log_prob[:, 0]
+    probability = log_prob.double().exp().numpy()
+    np.testing.assert_allclose(probability.sum(), 1.0, rtol=1e-5)
+    often = probability * 8000 >= 5
+    chi_squared = ((counts - 8000 * probability) ** 2 / (8000 * probability))[often].sum()
+    assert often.sum() >= 5
+    assert chi_squared < often.sum() + 4 * np.sqrt(2 * often.sum())
+
+
+def test_a_response_ends_with_its_end_of_sequence_or_at_the_budget() -> None:
+    policy = make(model=tiny_model())
+    observations = {"prompt_ids": np.tile(np.array([5] + [0] * (P - 1)), (300, 1)), "prompt_len": np.ones((300, 1), np.int64)}
+    taken = policy.make_sampler(np.random.default_rng(0))(observations, np.arange(300))
+    assert taken.shape == (300, 5)
+    ended = 0
+    for row in taken:
+        response = row[row != VOCABULARY]
+        assert (row[len(response) :] == VOCABULARY).all(), "padding stands at the end only"
+        assert EOS not in response[:-1]
+        assert response[-1] == EOS or len(response) == 5
+        ended += response[-1] == EOS
+    assert 0 < ended < 300
+    assert taken[taken != VOCABULARY].max() < VOCABULARY, "an output that belongs to no token was sampled"
+
+
+def test_the_seed_decides_and_pytorchs_generator_is_left_alone() -> None:
+    made = generator(tiny_model())
+    before = th.get_rng_state()
+    first, again = (made.generate(PROMPTS, sampling(), 3) for _ in range(2))
+    other = made.generate(PROMPTS, sampling(seed=6), 3)
+    assert th.equal(th.get_rng_state(), before)
+    assert [r.tolist() for r in first] == [r.tolist() for r in again]
+    assert [r.tolist() for r in first] != [r.tolist() for r in other]
+
+
+def test_weights_of_another_version_are_refused() -> None:
+    with pytest.raises(RuntimeError, match="weights of version 3, but version 4"):
+        generator(tiny_model()).generate(PROMPTS, sampling(), 4)
+    policy = make()
+    observations = {"prompt_ids": np.full((1, P), 5), "prompt_len": np.full((1, 1), 2)}
+    sample = policy.make_sampler(np.random.default_rng(0))
+    sample(observations, np.arange(1))
+    policy.optimizer.step()
+    policy.make_sampler(np.random.default_rng(0))
+    with pytest.raises(RuntimeError, match="sync_weights"):
+        sample(observations, np.arange(1))
+
+
+def test_the_mode_of_the_model_is_left_as_it_was() -> None:
+    model = tiny_model().train()
+    generator(model).generate(PROMPTS, sampling(), 3)
+    assert model.training

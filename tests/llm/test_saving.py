@@ -1,0 +1,136 @@
+"""Saving, loading without the hub, exact resume, export as Hugging Face folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch as th
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+
+from sppo_rl import GRPO, PPO, SPPO
+from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
+from sppo_rl.llm import PromptCritic, TransformerPolicy
+from tests.llm.conftest import TOKENIZER, echo_env, tiny_config, tiny_model
+
+
+def make(algorithm: Any = SPPO, **options: Any) -> Any:
+    kwargs = {"model": tiny_model(width=16, layers=1), "critic": tiny_config(8, 1), "tokens_per_pass": 50}
+    options = {"n_episodes": 16, "n_epochs": 2, "batch_size": 8, "seed": 3, "learning_rate": 1e-2, "device": "cpu", **options}
+    return algorithm("TransformerPolicy", echo_env(), policy_kwargs=kwargs, **options)
+
+
+def assert_same_weights(first: Any, second: Any) -> None:
+    a, b = first.policy.state_dict(), second.policy.state_dict()
+    assert a.keys() == b.keys()
+    assert all(th.equal(a[name], b[name]) for name in a)
+
+
+@pytest.mark.parametrize("algorithm", [SPPO, GRPO])
+def test_load_builds_from_the_saved_configuration(algorithm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = make(algorithm, **({"group_size": 4} if algorithm is GRPO else {})).learn(32)
+    model.save(tmp_path / "model")
+
+    def refuse(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError("loading a model must not fetch pre-trained weights")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", refuse)
+    monkeypatch.setattr(AutoModelForTokenClassification, "from_pretrained", refuse)
+    alone = algorithm.load(tmp_path / "model", device="cpu")
+    assert_same_weights(model, alone)
+    observations = model.env.reset()
+    np.testing.assert_array_equal(
+        alone.predict(observations, deterministic=True)[0], model.predict(observations, deterministic=True)[0]
+    )
+    again = algorithm.load(tmp_path / "model", env=echo_env(), device="cpu")
+    assert again.env.num_envs == 16
+    again.learn(16, reset_num_timesteps=False)
+    assert again.num_timesteps == 48
+
+
+def test_a_saved_file_holds_the_weights_once(tmp_path: Path) -> None:
+    """An instance given as ``model`` must not be pickled beside the weights that were trained."""
+    model = make()
+    model.save(tmp_path / "model")
+    weights = sum(p.numel() * 4 for p in model.policy.parameters())
+    assert "PreTrainedModel" not in str([type(value).__mro__ for value in model.policy_kwargs.values()])
+    assert (tmp_path / "model.zip").stat().st_size < 2 * weights + 100_000
+
+
+@pytest.mark.parametrize("algorithm", [SPPO, PPO])
+def test_a_resumed_run_ends_with_the_same_weights_bit_for_bit(algorithm: Any, tmp_path: Path) -> None:
+    whole = make(algorithm).learn(16 * 5)
+    make(algorithm).learn(16 * 2, callback=CheckpointCallback(tmp_path))
+    th.manual_seed(12345)  # another process would not have this run's generators
+    resumed = load_checkpoint(algorithm, tmp_path, echo_env(), device="cpu")
+    assert resumed.num_timesteps == 32
+    resumed.learn(16 * 3, reset_num_timesteps=False)
+    assert resumed.num_timesteps == whole.num_timesteps
+    assert resumed.num_tokens == whole.num_tokens
+    assert_same_weights(resumed, whole)
+
+
+def test_the_same_seed_gives_the_same_run() -> None:
+    assert_same_weights(make().learn(32), make().learn(32))
+
+
+def test_a_policy_alone_is_saved_and_loaded(tmp_path: Path) -> None:
+    model = make().learn(16)
+    model.policy.save(tmp_path / "policy.pth")
+    loaded = TransformerPolicy.load(tmp_path / "policy.pth", device="cpu")
+    assert all(th.equal(a, b) for a, b in zip(loaded.parameters(), model.policy.parameters(), strict=True))
+
+
+def test_export_writes_hugging_face_folders(tmp_path: Path) -> None:
+    model = make().learn(32)
+    model.policy.export(tmp_path)
+    prompt = "ab2?"
+    ids = th.tensor([AutoTokenizer.from_pretrained(tmp_path / "policy").encode(prompt)])
+    assert ids[0].tolist() == TOKENIZER.encode(prompt)
+
+    actor = AutoModelForCausalLM.from_pretrained(tmp_path / "policy")
+    with th.no_grad():
+        th.testing.assert_close(actor(ids).logits, model.policy.model(ids).logits, rtol=0, atol=0)
+
+    expected = model.policy.critic.predict_solvability([prompt])
+    critic = PromptCritic.load(tmp_path / "critic")
+    np.testing.assert_array_equal(critic.predict_solvability([prompt]), expected)
+    np.testing.assert_array_equal(critic.predict_solvability([ids[0].tolist()]), expected)
+    plain = AutoModelForTokenClassification.from_pretrained(tmp_path / "critic")
+    with th.no_grad():
+        np.testing.assert_allclose(th.sigmoid(plain(ids).logits[0, -1, 0]), expected[0], rtol=1e-5)
+
+    # and a new run starts from both, the critic's head included
+    kwargs = {"model": str(tmp_path / "policy"), "critic": str(tmp_path / "critic")}
+    following = SPPO("TransformerPolicy", echo_env(), learning_rate=1e-5, policy_kwargs=kwargs, device="cpu")
+    assert_same_weights(following, model)
+
+
+def test_a_critic_starts_from_a_causal_models_folder(tmp_path: Path) -> None:
+    body = tiny_model(seed=4, width=16, layers=1)
+    body.save_pretrained(tmp_path)
+    model = SPPO(
+        "TransformerPolicy", echo_env(), policy_kwargs={"model": tiny_config(), "critic": str(tmp_path)}, device="cpu"
+    )
+    critic = model.policy.critic  # type: ignore[attr-defined]
+    for name, weight in body.base_model.state_dict().items():
+        assert th.equal(weight, critic.model.base_model.state_dict()[name])
+    np.testing.assert_allclose(critic.predict_solvability(["0?", "ab2?"]), 0.5)
+
+
+def test_a_critic_of_returns_is_not_exported_as_probabilities(tmp_path: Path) -> None:
+    model = make(PPO).learn(16)
+    with pytest.raises(ValueError, match="critic_loss='bce'"):
+        model.policy.export(tmp_path)
+
+
+def test_predict_solvability_does_not_depend_on_its_batches() -> None:
+    model = make().learn(32)
+    prompts = ["0?", "a1?", "ab2?", "3?", "ab2?"]
+    found = model.policy.critic.predict_solvability(prompts)
+    np.testing.assert_allclose(model.policy.critic.predict_solvability(prompts, batch_size=2), found, rtol=1e-5)
+    assert len(set(found.round(4).tolist())) == 4
+    with pytest.raises(ValueError, match="Prompt 1 has no tokens"):
+        model.policy.critic.predict_solvability([[5], []])
