@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import io
+import pathlib
 import sys
 import time
 import warnings
@@ -532,23 +534,34 @@ class SequenceAlgorithm(BaseAlgorithm):
     # ---------------------------------------------------------------- save and load
 
     @classmethod
-    def load(  # type: ignore[override]
-        cls: type[SelfSequenceAlgorithm], path: Any, env: GymEnv | None = None, **kwargs: Any
+    def load(
+        cls: type[SelfSequenceAlgorithm],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
     ) -> SelfSequenceAlgorithm:
         """
         Load a model as SB3 does; an environment with a method ``batched`` is used in that form, as in the constructor.
 
         :param path: file or file-like
         :param env: environment to go on with; ``None`` for prediction alone
-        :param kwargs: see SB3's ``BaseAlgorithm.load``
+        :param device: where the model computes
+        :param custom_objects: take the place of saved attributes
+        :param print_system_info: print the systems that saved and that load
+        :param force_reset: reset the environment before training
+        :param kwargs: attributes to change
         """
-        if not has_batched_method(env):
-            return super().load(path, env, **kwargs)
-        model = super().load(path, None, **kwargs)
-        batched = in_batched_form(env, model.n_episodes)
-        # loading may change the number of copies; set_env() may not
-        model.n_envs = batched.num_envs
-        model.set_env(batched, force_reset=kwargs.get("force_reset", True))
+        offered = has_batched_method(env)
+        model = super().load(path, None if offered else env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        if offered:
+            batched = in_batched_form(env, model.n_episodes)
+            # loading may change the number of copies; set_env() may not
+            model.n_envs = batched.num_envs
+            model.set_env(batched, force_reset=force_reset)
         return model
 
     def _excluded_save_params(self) -> list[str]:
