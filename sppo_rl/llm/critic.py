@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel
 
 from sppo_rl.llm.models import head_of, remove_dropout
-from sppo_rl.llm.tokens import compute_in, trim
+from sppo_rl.llm.tokens import compute_in, hidden_states, trim
 
 _PROBABILITY = "multi_label_classification"
 """Hugging Face's name (``config.problem_type``) for outputs that a sigmoid turns into probabilities."""
@@ -45,17 +45,18 @@ class PromptCritic(nn.Module):
         """The layer that makes a value of a hidden state."""
         return head_of(self.model)
 
-    def forward(self, ids: th.Tensor, rows: th.Tensor, columns: th.Tensor) -> th.Tensor:
+    def forward(self, ids: th.Tensor, lengths: th.Tensor, rows: th.Tensor, columns: th.Tensor) -> th.Tensor:
         """
         Read the critic at some tokens.
 
         :param ids: (n, T) int64, padded on the right
+        :param lengths: (n,) int64
         :param rows: (D,) int64
         :param columns: (D,) int64; the output depends on the tokens up to this one
         :return: (D,) float32, before sigmoid
         """
         with compute_in(self.dtype, ids.device):
-            hidden = self.model.base_model(input_ids=ids, use_cache=False).last_hidden_state[rows, columns]
+            hidden = hidden_states(self.model.base_model, ids, lengths, rows, columns)
         head = self.head
         return nn.functional.linear(hidden.float(), head.weight, head.bias).squeeze(1)
 
@@ -68,7 +69,7 @@ class PromptCritic(nn.Module):
         :return: (n,) float32, before sigmoid
         """
         rows = th.arange(len(prompt_len), device=prompt_len.device)
-        logits: th.Tensor = self(trim(prompt_ids, prompt_len), rows, prompt_len - 1)
+        logits: th.Tensor = self(trim(prompt_ids, prompt_len), prompt_len, rows, prompt_len - 1)
         return logits
 
     @th.no_grad()

@@ -19,7 +19,7 @@ from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.llm.critic import PromptCritic
 from sppo_rl.llm.generation import Generator, Sampling, TransformersGenerator
 from sppo_rl.llm.models import ModelSource, causal_model, critic_model, output_layer
-from sppo_rl.llm.tokens import by_token_budget, compute_in, lay_out, response_mask, token_log_probs
+from sppo_rl.llm.tokens import by_token_budget, compute_in, hidden_states, lay_out, response_mask, token_log_probs
 from sppo_rl.policies import DecisionEvaluation, SequencePolicy, ValueScale
 
 _DTYPES = {"float32": th.float32, "bfloat16": th.bfloat16}
@@ -56,7 +56,7 @@ class TransformerPolicy(SequencePolicy):
     :param weight_decay: AdamW's, of the actor
     :param critic_weight_decay: AdamW's, of the critic
     :param gradient_checkpointing: compute activations anew in the backward pass: less memory, about a third more time
-    :param tokens_per_pass: tokens, padding included, in one forward and backward pass
+    :param tokens_per_pass: tokens in one forward and backward pass; padding adds less than a third
     :param logits_per_pass: tokens whose logits exist at once
     :param responses_per_pass: responses generated side by side; ``None`` for all of an update
     :param use_sde: gSDE is for continuous actions
@@ -249,10 +249,10 @@ class TransformerPolicy(SequencePolicy):
         assert isinstance(observations, dict)
         layout = lay_out(observations["prompt_ids"], observations["prompt_len"].flatten(), actions, self.vocabulary)
         with compute_in(self.compute_dtype, actions.device):
-            hidden = self.model.base_model(input_ids=layout.ids, use_cache=False).last_hidden_state
+            hidden = hidden_states(self.model.base_model, layout.ids, layout.lengths, layout.rows, layout.columns)
             log_prob, entropy = token_log_probs(
                 output_layer(self.model),
-                hidden[layout.rows, layout.columns],
+                hidden,
                 layout.targets,
                 self.vocabulary,
                 self.temperature,
@@ -272,7 +272,7 @@ class TransformerPolicy(SequencePolicy):
         """See :class:`~sppo_rl.policies.SequencePolicy`: read before each token of the response."""
         assert isinstance(observations, dict)
         layout = lay_out(observations["prompt_ids"], observations["prompt_len"].flatten(), actions, self.vocabulary)
-        values = self._critic()(layout.ids, layout.rows, layout.columns)
+        values = self._critic()(layout.ids, layout.lengths, layout.rows, layout.columns)
         return th.zeros(layout.mask.shape, device=actions.device).masked_scatter(layout.mask, values)
 
     def set_initial_value(self, value: float) -> None:

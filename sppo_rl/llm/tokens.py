@@ -24,6 +24,8 @@ class Layout(NamedTuple):
 
     ids: th.Tensor
     """(n, T) int64: the prompt, then the response without its last token, which predicts nothing; then zeros."""
+    lengths: th.Tensor
+    """(n,) int64: tokens of each row of ``ids``."""
     mask: th.Tensor
     """(n, K) bool: the response's tokens, the end-of-sequence token included."""
     rows: th.Tensor
@@ -62,7 +64,7 @@ def lay_out(prompt_ids: th.Tensor, prompt_len: th.Tensor, actions: th.Tensor, vo
     of_response = actions.gather(1, place.clamp(0, actions.shape[1] - 1))
     ids = th.where(place < 0, of_prompt, th.where(column < fed.unsqueeze(1), of_response, 0))
     rows, numbers = mask.nonzero(as_tuple=True)
-    return Layout(ids, mask, rows, prompt_len[rows] - 1 + numbers, actions[rows, numbers])
+    return Layout(ids, fed, mask, rows, prompt_len[rows] - 1 + numbers, actions[rows, numbers])
 
 
 def trim(prompt_ids: th.Tensor, prompt_len: th.Tensor) -> th.Tensor:
@@ -79,22 +81,66 @@ def trim(prompt_ids: th.Tensor, prompt_len: th.Tensor) -> th.Tensor:
 
 def by_token_budget(rows: th.Tensor, lengths: th.Tensor, budget: int) -> Iterator[th.Tensor]:
     """
-    Split rows, in their order, into parts whose padded size stays within a budget.
+    Split rows, in their order, into parts of at most so many tokens.
 
-    Lengths 5, 3, 8, 2 under a budget of 16: the first two (2 × 5 tokens; with the third it were 3 × 8), then the last two (2 × 8).
+    Lengths 5, 3, 8, 2 under a budget of 10: the first two, then the last two.
 
     :param rows: (m,) int64
     :param lengths: (m,) int64, tokens of each row
-    :param budget: tokens, padding included; a single row may exceed it
+    :param budget: tokens, padding not counted; a single row may exceed it
     """
-    start, longest = 0, 0
+    start, tokens = 0, 0
     for number, length in enumerate(lengths.tolist()):
-        if number > start and max(longest, length) * (number - start + 1) > budget:
+        if number > start and tokens + length > budget:
             yield rows[start:number]
-            start, longest = number, 0
-        longest = max(longest, length)
+            start, tokens = number, 0
+        tokens += length
     if start < len(rows):
         yield rows[start:]
+
+
+def similar_lengths(lengths: th.Tensor) -> list[th.Tensor]:
+    """
+    Group rows so that none is shorter than three quarters of the longest in its group: padding stays below a third.
+
+    Lengths 3, 8, 7, 2: the second and third row (8, 7), the first (3), the last (2).
+
+    :param lengths: (n,) int64
+    :return: (·,) int64 row numbers, longest rows first
+    """
+    order = lengths.argsort(descending=True, stable=True)
+    groups, start = [], 0
+    falling = lengths[order].tolist()
+    for number, length in enumerate(falling):
+        if length < 0.75 * falling[start]:
+            groups.append(order[start:number])
+            start = number
+    return [*groups, order[start:]]
+
+
+def hidden_states(body: nn.Module, ids: th.Tensor, lengths: th.Tensor, rows: th.Tensor, columns: th.Tensor) -> th.Tensor:
+    """
+    Run a model's body and read it at some places; rows of similar length go through it together.
+
+    :param body: a Hugging Face model without its head
+    :param ids: (n, T) int64, padded on the right
+    :param lengths: (n,) int64, tokens of each row
+    :param rows: (D,) int64
+    :param columns: (D,) int64
+    :return: (D, H)
+    """
+    states, places = [], []
+    within = th.empty_like(lengths)
+    for group in similar_lengths(lengths):
+        within.fill_(-1)
+        within[group] = th.arange(len(group), device=lengths.device)
+        place = (within[rows] >= 0).nonzero().squeeze(1)
+        hidden = body(input_ids=ids[group, : int(lengths[group[0]])], use_cache=False).last_hidden_state
+        states.append(hidden[within[rows[place]], columns[place]])
+        places.append(place)
+    if len(states) == 1:
+        return states[0]
+    return th.cat(states)[th.cat(places).argsort()]
 
 
 def token_log_probs(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch as th
 
-from sppo_rl.llm.tokens import by_token_budget, lay_out, token_log_probs, trim
+from sppo_rl.llm.tokens import by_token_budget, hidden_states, lay_out, similar_lengths, token_log_probs, trim
+from tests.llm.conftest import tiny_model
 
 PAD = 9
 
@@ -15,6 +16,7 @@ def test_layout_of_two_rows_by_hand() -> None:
     actions = th.tensor([[2, 1, PAD], [8, 8, 8]])
     layout = lay_out(prompts, th.tensor([3, 1]), actions, PAD)
     assert layout.ids.tolist() == [[4, 5, 6, 2], [7, 8, 8, 0]]
+    assert layout.lengths.tolist() == [4, 3]
     assert layout.mask.tolist() == [[True, True, False], [True, True, True]]
     assert layout.rows.tolist() == [0, 0, 1, 1, 1]
     assert layout.columns.tolist() == [2, 3, 0, 1, 2], "the first token is predicted at prompt_len - 1"
@@ -39,10 +41,29 @@ def test_trim_hides_the_padding_token() -> None:
 
 def test_token_budget_by_hand() -> None:
     rows = th.tensor([10, 11, 12, 13])
-    parts = [part.tolist() for part in by_token_budget(rows, th.tensor([5, 3, 8, 2]), 16)]
-    assert parts == [[10, 11], [12, 13]]
-    assert [part.tolist() for part in by_token_budget(rows, th.tensor([50, 3, 8, 2]), 16)] == [[10], [11, 12], [13]]
-    assert list(by_token_budget(rows[:0], rows[:0], 16)) == []
+    assert [part.tolist() for part in by_token_budget(rows, th.tensor([5, 3, 8, 2]), 10)] == [[10, 11], [12, 13]]
+    assert [part.tolist() for part in by_token_budget(rows, th.tensor([50, 3, 8, 2]), 10)] == [[10], [11], [12, 13]]
+    assert list(by_token_budget(rows[:0], rows[:0], 10)) == []
+
+
+def test_groups_of_similar_length_by_hand() -> None:
+    assert [group.tolist() for group in similar_lengths(th.tensor([3, 8, 7, 2]))] == [[1, 2], [0], [3]]
+    lengths = th.randint(1, 500, (200,))
+    groups = similar_lengths(lengths)
+    assert th.cat(groups).sort().values.tolist() == list(range(200))
+    assert sum(int(lengths[group].max()) * len(group) for group in groups) < 4 / 3 * int(lengths.sum())
+
+
+def test_hidden_states_come_in_the_order_asked_for() -> None:
+    model = tiny_model().base_model
+    lengths = th.tensor([3, 9, 1, 8, 2])
+    ids = th.randint(2, 12, (5, 9)).where(th.arange(9) < lengths.unsqueeze(1), 0)
+    rows, columns = th.tensor([4, 0, 1, 1, 2, 3, 0]), th.tensor([1, 2, 8, 0, 0, 5, 0])
+    with th.no_grad():
+        found = hidden_states(model, ids, lengths, rows, columns)
+        for k, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
+            alone = model(input_ids=ids[row : row + 1, : lengths[row]]).last_hidden_state[0, column]
+            th.testing.assert_close(found[k], alone, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("at_once", [1, 3, 100])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from typing import Any
 
 import numpy as np
@@ -114,3 +116,15 @@ def test_lengths_and_truncation_are_logged() -> None:
     assert logged["rollout/truncated"] == pytest.approx((~has_end).float().mean().item())
     assert model.num_tokens == int(lengths.sum())
     assert ((batch.actions == VOCABULARY) == ~batch.mask).all()
+
+
+def test_without_transformers_it_is_said_what_to_install() -> None:
+    script = (
+        "import sys; sys.modules['transformers'] = None\n"
+        "from sppo_rl import SPPO\n"
+        "SPPO('MlpPolicy', 'CartPole-v1', device='cpu')\n"
+        "try: SPPO('TransformerPolicy', 'CartPole-v1', device='cpu')\n"
+        "except ImportError as error: print(error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "'TransformerPolicy' needs transformers: pip install 'sppo-rl[llm]'."
