@@ -1,4 +1,4 @@
-"""Wherever SB3's PPO stands, SPPO and the baselines can stand: spaces, policies, wrappers, learning, saving and loading."""
+"""Wherever SB3's PPO stands, SPPO and the baselines can stand: spaces, policies, wrappers, gSDE, predictions."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, CombinedExtractor, NatureCNN
 from stable_baselines3.common.vec_env import (
@@ -25,7 +26,7 @@ from torch import nn
 
 from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
 from sppo_rl.algorithm import SequenceAlgorithm
-from tests.helpers import MatchEnv, SpaceEnv, dummy
+from tests.helpers import MatchEnv, SpaceEnv, TraceEnv, dummy
 
 ALGORITHMS: dict[str, Callable[..., SequenceAlgorithm]] = {
     "SPPO": partial(SPPO, n_episodes=4),
@@ -302,3 +303,25 @@ def test_gsde_keeps_a_copys_matrix_until_it_is_drawn_anew(sample_freq: int) -> N
         assert len(np.unique(actions.numpy().round(4))) == expected
     assert len({round(float(actions[0]), 4) for actions in rows}) == 3, "each copy explores in a way of its own"
     assert len(np.unique(rows[0].numpy().round(4))) == drawn
+
+
+# ---------------------------------------------------------------- predict
+
+
+def test_predict_knows_single_observations_from_batches() -> None:
+    box = SPPO("MlpPolicy", "Pendulum-v1", policy_kwargs=SMALL, seed=0)
+    assert box.predict(np.zeros(3, np.float32))[0].shape == (1,)
+    assert box.predict(np.zeros((5, 3), np.float32))[0].shape == (5, 1)
+    extreme = box.predict(np.full((200, 3), 1.0, np.float32))[0]
+    assert ((extreme >= -2.0) & (extreme <= 2.0)).all()
+    with pytest.raises(ValueError, match="Unexpected observation shape"):
+        box.predict(np.zeros(4, np.float32))
+    with pytest.raises(ValueError, match="mixing Gym API"):
+        box.predict((np.zeros(3), {}))  # type: ignore[arg-type]
+
+
+def test_evaluate_policy_agrees_with_the_environment() -> None:
+    model: BaseAlgorithm = SPPO("MlpPolicy", dummy(MatchEnv, 2), n_episodes=4, policy_kwargs=SMALL, seed=0)
+    returns, lengths = evaluate_policy(model, Monitor(TraceEnv()), n_eval_episodes=6, return_episode_rewards=True)
+    assert isinstance(lengths, list)
+    assert [bool(value) for value in returns] == [length > 1 for length in lengths]  # type: ignore[union-attr]
