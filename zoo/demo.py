@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     :param parser: of this command
     """
-    parser.add_argument("--episodes", type=int, default=5120, metavar="N", help="length of a run (default 5120)")
+    parser.add_argument("--episodes", type=int, default=3200, metavar="N", help="length of a run (default 3200)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="default 3")
     parser.add_argument("--jobs", "-j", type=int, default=2, metavar="N", help="processes at a time (default 2)")
     parser.add_argument(

@@ -15,7 +15,7 @@ from sppo_rl.zoo.demonstrations import Expert, demonstrate
 
 MAX_EXPERT_STEPS = 1_000_000
 """Environment steps after which :func:`train_expert` gives up."""
-STEPS_BETWEEN_CHECKS = 40_000
+STEPS_BETWEEN_CHECKS = 20_000
 
 
 def cartpole(observations: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ def train_expert(env_id: str, noise: float, success: float, seed: int, report: C
     """
     model = PPO(
         "MlpPolicy", env_id.replace("-v", "Dense-v"), gamma=0.99, gae_lambda=0.95, learning_rate=1e-3, n_episodes=16, batch_size=4,
-        n_epochs=8, policy_kwargs={"log_std_init": -1.0}, seed=seed, device="cpu",
+        n_epochs=8, policy_kwargs={"log_std_init": -0.5}, seed=seed, device="cpu",
     )  # fmt: skip
 
     def expert(observations: np.ndarray) -> np.ndarray:
