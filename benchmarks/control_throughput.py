@@ -124,12 +124,15 @@ def product_seconds(model: sppo_rl.SPPO, rows: int = 2048) -> float:
 
 def peak_memory() -> float:
     """MiB that one update of 64 episodes of 1000 steps adds to a process that has everything imported."""
+    # VmHWM begins anew with the process; ru_maxrss would be inherited from this one
     script = (
-        "import resource, sppo_rl.zoo\n"
+        "import sppo_rl.zoo\n"
+        "def peak():\n"
+        "    return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM')) / 1024\n"
         "model = sppo_rl.zoo.load_prior('sppo_rl/PrecisionCartPole-v0', n_episodes=64)\n"
-        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "before = peak()\n"
         "model.learn(1, log_interval=None)\n"
-        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)\n"
+        "print(peak() - before)\n"
     )
     run = subprocess.run([sys.executable, "-W", "ignore", "-c", script], capture_output=True, text=True, check=True)
     return float(run.stdout)
