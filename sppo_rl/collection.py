@@ -10,6 +10,7 @@ a group start from the same state, and a checkpoint between two updates needs no
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -84,7 +85,7 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-class _Round:
+class _Round(ABC):
     """Plays each copy's quota of episodes once; subclasses know how copies are reset and stepped."""
 
     def __init__(self, env: Any, seeds: np.ndarray, quota: np.ndarray, max_episode_steps: int):
@@ -98,16 +99,19 @@ class _Round:
         self.returns = np.zeros(env.num_envs, dtype=np.float64)
         self.observations: Arrays
 
+    @abstractmethod
     def reset(self) -> None:
-        raise NotImplementedError
+        """Start the first episode of every copy that has a quota."""
 
+    @abstractmethod
     def step(
         self, index: np.ndarray, actions: np.ndarray, to_env: Callable[[np.ndarray], np.ndarray]
     ) -> tuple[Arrays, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        raise NotImplementedError
+        """Step the copies of ``index``."""
 
+    @abstractmethod
     def restart(self, index: np.ndarray) -> None:
-        raise NotImplementedError
+        """Start the next episode of the copies of ``index``."""
 
     def play(self, sample: Sampler, to_env: Callable[[np.ndarray], np.ndarray], on_step: StepHook) -> EpisodeArrays | None:
         env = self.env
