@@ -108,7 +108,7 @@ def product_seconds(model: sppo_rl.SPPO, rows: int = 2048) -> float:
     assert isinstance(model.policy, th.nn.Module)
     plain = model.policy.plain_actor()
     assert plain is not None
-    shapes = [(layer.in_features, layer.out_features) for layer in plain.linears]
+    shapes = [(layer.in_features, layer.out_features) for layer in plain.network.linears]
     buffers = [(th.randn(rows, i), th.randn(rows, o), th.randn(i, o)) for i, o in shapes]
     best = float("inf")
     for _ in range(50):

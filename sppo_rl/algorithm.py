@@ -21,14 +21,16 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import safe_mean
 
 from sppo_rl.advantages import AdvantageEstimator
+from sppo_rl.batches import make_batch
 from sppo_rl.callbacks import ProgressBar
 from sppo_rl.collection import collect_episodes
-from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, as_tensors, take
-from sppo_rl.losses import decision_weights, require_finite
+from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, as_tensors
+from sppo_rl.losses import require_finite
 from sppo_rl.notices import SuccessWatch, starts_differ
+from sppo_rl.parameters import check_parameters
 from sppo_rl.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SequencePolicy, as_sequence_policy
 from sppo_rl.schedules import as_schedule
-from sppo_rl.updates import ActorStep, CriticStep, to_device
+from sppo_rl.updates import ActorStep, CriticStep
 from sppo_rl.vec_env import has_batched_form, has_batched_method, in_batched_form, make_batched
 
 SelfSequenceAlgorithm = TypeVar("SelfSequenceAlgorithm", bound="SequenceAlgorithm")
@@ -169,7 +171,7 @@ class SequenceAlgorithm(BaseAlgorithm):
     def _setup_model(self) -> None:
         """Check the parameters, seed everything and build the networks."""
         self.estimator = self._make_estimator()
-        self._check_parameters()
+        check_parameters(self)
         self._setup_lr_schedule()
         critic_rate = self.learning_rate if self.critic_learning_rate is None else self.critic_learning_rate
         self.critic_lr_schedule = as_schedule("critic_learning_rate", critic_rate)
@@ -199,39 +201,6 @@ class SequenceAlgorithm(BaseAlgorithm):
     @abstractmethod
     def _make_estimator(self) -> AdvantageEstimator:
         """Make the estimator from the parameters; it computes advantages and says which critic it needs."""
-
-    def _check_parameters(self) -> None:
-        minimum = {"n_episodes": 1, "n_epochs": 1, "group_size": 1, "max_episode_steps": 1, "critic_warmup": 0}
-        for name, least in minimum.items():
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}.")
-        for name in ("max_grad_norm", "target_kl", "clip_range_vf"):
-            value = getattr(self, name)
-            if value is not None and not value > 0.0:
-                raise ValueError(f"{name} must be positive, got {value}.")
-        if not self.ent_coef >= 0.0:
-            raise ValueError(f"ent_coef must not be negative, got {self.ent_coef}.")
-        if isinstance(self.clip_range, float | int) and not self.clip_range > 0.0:
-            raise ValueError(f"clip_range must be positive, got {self.clip_range}.")
-        if self.batch_size is not None and not 1 <= self.batch_size <= self.n_episodes:
-            raise ValueError(
-                f"batch_size counts whole episodes and must lie between 1 and n_episodes ({self.n_episodes}), got {self.batch_size}. "
-                "None takes all of them."
-            )
-        if self.group_size < self.estimator.min_group_size:
-            raise ValueError(
-                f"{type(self).__name__} compares episodes of a group: group_size must be at least {self.estimator.min_group_size}, "
-                f"got {self.group_size}."
-            )
-        if self.n_episodes % self.group_size:
-            raise ValueError(
-                f"n_episodes must be a multiple of group_size, got {self.n_episodes} and {self.group_size}: groups would be torn."
-            )
-        if self.critic_loss not in ("auto", "bce", "mse"):
-            raise ValueError(f"critic_loss must be 'auto', 'bce' or 'mse', got {self.critic_loss!r}.")
-        if isinstance(self.critic_init, str) and self.critic_init != "first_batch":
-            raise ValueError(f"critic_init must be a number, 'first_batch' or None, got {self.critic_init!r}.")
-        decision_weights(th.ones(1, 1, dtype=th.bool), th.zeros(1, dtype=th.int64), 1, self.loss_aggregation)
 
     # ---------------------------------------------------------------- learn
 
@@ -335,7 +304,10 @@ class SequenceAlgorithm(BaseAlgorithm):
             if played is None:
                 return None
             greedy = as_tensors(played.outcome).repeat_interleave(self.group_size)
-        batch = self._to_batch(arrays, greedy)
+        outcome = as_tensors(arrays.outcome)
+        require_finite("rollout/outcome", outcome)
+        self._choose_value_scale(outcome)
+        batch = make_batch(self.policy, arrays, self.estimator.critic, self.group_size, greedy)
         if grouped:
             self._check_groups(batch)
         callback.update_locals({**locals(), "infos": [], "dones": np.zeros(0, dtype=bool)})
@@ -381,45 +353,6 @@ class SequenceAlgorithm(BaseAlgorithm):
             for info in responses:
                 self.logger.record_mean("rollout/response_length", info["response_tokens"])
                 self.logger.record_mean("rollout/truncated", float(info["response_truncated"]))
-
-    def _to_batch(self, arrays: EpisodeArrays, greedy: th.Tensor | None) -> EpisodeBatch:
-        """Wrap the episodes as tensors and add what the policy says of them before the update: log-probabilities and values."""
-        sequence = th.as_tensor(arrays.sequence)
-        starts = np.flatnonzero(np.diff(arrays.sequence, prepend=-1))
-        observations, actions = as_tensors(arrays.observations), th.as_tensor(arrays.actions)
-        outcome = th.as_tensor(arrays.outcome)
-        require_finite("rollout/outcome", outcome)
-        self._choose_value_scale(outcome)
-        contexts = as_tensors(take(arrays.observations, starts))
-        log_probs, masks, values = [], [], []
-        with th.no_grad():
-            for rows in self.policy.chunks(th.arange(len(sequence)), observations, actions):
-                seen, taken = to_device(take(observations, rows), self.device), actions[rows].to(self.device)
-                evaluation = self.policy.evaluate_decisions(seen, taken)
-                log_probs.append(evaluation.log_prob.cpu())
-                masks.append(evaluation.mask.cpu())
-                if self.estimator.critic == "decision":
-                    values.append(self.policy.value_scale(self.policy.decision_value_logits(seen, taken)).cpu())
-            if self.estimator.critic == "context":
-                for rows in self.policy.chunks(th.arange(len(outcome)), contexts):
-                    logits = self.policy.context_value_logits(to_device(take(contexts, rows), self.device))
-                    values.append(self.policy.value_scale(logits).cpu())
-        old_log_prob = th.cat(log_probs)
-        require_finite("train/old_log_prob", old_log_prob)
-        return EpisodeBatch(
-            contexts=contexts,
-            observations=observations,
-            actions=actions,
-            mask=th.cat(masks),
-            old_log_prob=old_log_prob,
-            sampler_log_prob=None,
-            sequence=sequence,
-            rewards=th.as_tensor(arrays.rewards),
-            outcome=outcome,
-            values=th.cat(values) if values else None,
-            group=th.arange(len(outcome)) // self.group_size,
-            greedy_outcome=greedy,
-        )
 
     def _choose_value_scale(self, outcome: th.Tensor) -> None:
         """Decide between probabilities and normalised returns from the outcomes seen, and give the critic its initial value."""

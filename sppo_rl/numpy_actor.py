@@ -55,9 +55,9 @@ class NumpyActor:
     def __init__(self, plain: PlainActor, rng: np.random.Generator, deterministic: bool = False):
         # contiguous copies: BLAS is quicker on them, and an update does not change them
         self._layers = [
-            (np.ascontiguousarray(_array(linear.weight).T), _array(linear.bias).copy()) for linear in plain.linears
+            (np.ascontiguousarray(_array(linear.weight).T), _array(linear.bias).copy()) for linear in plain.network.linears
         ]
-        self._relu = plain.relu
+        self._relu = plain.network.relu
         self._std = None if plain.log_std is None else np.exp(_array(plain.log_std))
         self._rng = rng
         self._deterministic = deterministic

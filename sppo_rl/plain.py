@@ -1,4 +1,4 @@
-"""Recognises the plain MLP actors that have faster ways of sampling and training than PyTorch's general ones."""
+"""Recognises the plain MLPs that have faster ways of sampling and training than PyTorch's general ones."""
 
 from __future__ import annotations
 
@@ -14,12 +14,19 @@ from torch import nn
 _STEPS = ("_predict", "get_distribution", "_get_action_dist_from_latent")
 
 
-class PlainActor(NamedTuple):
-    """A policy's actor taken apart."""
+class PlainNetwork(NamedTuple):
+    """Linear layers, each but the last followed by tanh or ReLU."""
 
     linears: list[nn.Linear]
     relu: list[bool]
     """Whether a hidden layer ends in ReLU; otherwise in tanh."""
+
+
+class PlainActor(NamedTuple):
+    """A policy's actor taken apart."""
+
+    network: PlainNetwork
+    """Flattened observations to logits or means."""
     log_std: nn.Parameter | None
     """(act,) of a Gaussian head; ``None`` for a categorical one."""
 
@@ -45,19 +52,37 @@ def take_apart(policy: nn.Module) -> PlainActor | None:
     if has_own_head(policy):
         return None
     assert isinstance(policy, ActorCriticPolicy)
-    space = policy.observation_space
-    if not isinstance(space, spaces.Box) or is_image_space(space) or policy.device.type != "cpu":
-        return None
-    if type(policy.features_extractor) is not FlattenExtractor or type(policy.mlp_extractor) is not MlpExtractor:
+    if type(policy.features_extractor) is not FlattenExtractor:
         return None
     if type(policy.action_dist) not in (CategoricalDistribution, DiagGaussianDistribution):
         return None
-    hidden = list(policy.mlp_extractor.policy_net)
-    linears, activations = [*hidden[0::2], policy.action_net], hidden[1::2]
+    network = _plain(policy, "policy_net", policy.action_net)
+    return None if network is None else PlainActor(network, getattr(policy, "log_std", None))
+
+
+def take_critic_apart(policy: nn.Module) -> PlainNetwork | None:
+    """
+    Recognise a critic of linear layers, each hidden one followed by tanh or ReLU, on the CPU.
+
+    :param policy: any policy
+    :return: its layers, from flattened observations to one number, or ``None`` if it is of another kind
+    """
+    if not isinstance(policy, ActorCriticPolicy) or type(policy.vf_features_extractor) is not FlattenExtractor:
+        return None
+    return _plain(policy, "value_net", policy.value_net)
+
+
+def _plain(policy: ActorCriticPolicy, branch: str, last: nn.Module) -> PlainNetwork | None:
+    """One branch of SB3's ``MlpExtractor`` with the layer behind it."""
+    space = policy.observation_space
+    if not isinstance(space, spaces.Box) or is_image_space(space) or policy.device.type != "cpu":
+        return None
+    if type(policy.mlp_extractor) is not MlpExtractor:
+        return None
+    hidden = list(getattr(policy.mlp_extractor, branch))
+    linears, activations = [*hidden[0::2], last], hidden[1::2]
     if not all(type(layer) is nn.Linear for layer in linears) or len(linears) != len(activations) + 1:
         return None
     if not all(type(layer) in (nn.Tanh, nn.ReLU) for layer in activations):
         return None
-    return PlainActor(
-        cast(list[nn.Linear], linears), [type(layer) is nn.ReLU for layer in activations], getattr(policy, "log_std", None)
-    )
+    return PlainNetwork(cast(list[nn.Linear], linears), [type(layer) is nn.ReLU for layer in activations])

@@ -41,7 +41,7 @@ from torch import nn
 from sppo_rl.collection import Sampler
 from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.numpy_actor import NumpyActor, sample_head
-from sppo_rl.plain import PlainActor, has_own_head, take_apart
+from sppo_rl.plain import PlainActor, PlainNetwork, has_own_head, take_apart, take_critic_apart
 
 
 class DecisionEvaluation(NamedTuple):
@@ -207,6 +207,10 @@ class SequencePolicy(BasePolicy):
         """Take the actor apart if :mod:`sppo_rl.fused` may write its gradient; ``None`` where autograd must."""
         return None
 
+    def plain_critic(self) -> PlainNetwork | None:
+        """The same for the critic, which must see a single observation and take one decision in a step."""
+        return None
+
     @classmethod
     def complete_kwargs(cls, kwargs: dict[str, Any], env: VecEnv | None, with_critic: bool) -> dict[str, Any]:
         """
@@ -292,6 +296,15 @@ class SequenceActorCritic(SequencePolicy):
             # autograd knows how to leave a frozen layer alone
             return None
         return take_apart(self)
+
+    def plain_critic(self) -> PlainNetwork | None:
+        """See :class:`SequencePolicy`."""
+        steps = ("context_value_logits", "decision_value_logits")
+        if any(getattr(type(self), step) is not getattr(SequenceActorCritic, step) for step in steps):
+            return None
+        if not all(parameter.requires_grad for parameter in self.critic_parameters()):
+            return None
+        return take_critic_apart(self)
 
     def make_sampler(self, rng: np.random.Generator, deterministic: bool = False) -> Sampler:
         """See :class:`SequencePolicy`."""

@@ -8,8 +8,7 @@ from typing import Any
 import torch as th
 
 from sppo_rl.episodes import EpisodeBatch, take
-from sppo_rl.fused import CHUNK as FUSED_CHUNK
-from sppo_rl.fused import FusedSurrogate
+from sppo_rl.fused import FusedCritic, FusedSurrogate, pieces
 from sppo_rl.losses import (
     approximate_kl,
     binary_cross_entropy,
@@ -19,6 +18,7 @@ from sppo_rl.losses import (
     require_finite,
     squared_error,
 )
+from sppo_rl.plain import PlainActor
 from sppo_rl.policies import SequencePolicy
 
 
@@ -49,19 +49,52 @@ class _Means:
         return {name: sum(values) / len(values) for name, values in self._values.items()}
 
 
-def rows_of(sequences: th.Tensor, batch: EpisodeBatch) -> th.Tensor:
+def rows_of(sequences: th.Tensor, batch: EpisodeBatch) -> th.Tensor | None:
     """
     Find the environment steps of some sequences.
 
     :param sequences: (s,) int64
     :param batch: the episodes
-    :return: (m,) int64, increasing
+    :return: (m,) int64, increasing; ``None`` for all, which need no gathering
     """
     if len(sequences) == len(batch.outcome):
-        return th.arange(len(batch.sequence))
+        return None
     chosen = th.zeros(len(batch.outcome), dtype=th.bool)
     chosen[sequences] = True
     return chosen[batch.sequence].nonzero().squeeze(1)
+
+
+def take_rows(tensor: th.Tensor, rows: th.Tensor | None) -> th.Tensor:
+    """
+    Index a tensor by what :func:`rows_of` found.
+
+    :param tensor: (M, …)
+    :param rows: (m,) int64, or ``None`` for all
+    """
+    return tensor if rows is None else tensor[rows]
+
+
+def flat_observations(observations: Any) -> th.Tensor:
+    """
+    Observations as a plain network reads them.
+
+    :param observations: (M, *obs)
+    :return: (M, obs) float32
+    """
+    assert isinstance(observations, th.Tensor)
+    return observations.flatten(1).float()
+
+
+def flat_decisions(observations: Any, actions: th.Tensor, plain: PlainActor) -> tuple[th.Tensor, th.Tensor]:
+    """
+    Observations and actions as a plain actor reads them.
+
+    :param observations: (M, *obs)
+    :param actions: (M, *act)
+    :param plain: the actor's parts
+    :return: (M, obs) float32; (M,) int64 or (M, act) float32
+    """
+    return flat_observations(observations), actions.flatten() if plain.log_std is None else actions.flatten(1)
 
 
 class ActorStep(_Means):
@@ -97,9 +130,7 @@ class ActorStep(_Means):
         plain = policy.plain_actor()
         self.fused = None if plain is None else FusedSurrogate(plain)
         if plain is not None:
-            assert isinstance(batch.observations, th.Tensor)
-            self.flat_observations = batch.observations.flatten(1).float()
-            self.flat_actions = batch.actions.flatten() if plain.log_std is None else batch.actions.flatten(1)
+            self.flat_observations, self.flat_actions = flat_decisions(batch.observations, batch.actions, plain)
         per_decision = advantages.ndim == 2
         self.advantages = advantages if per_decision else advantages[batch.sequence].unsqueeze(1)
 
@@ -114,22 +145,31 @@ class ActorStep(_Means):
         """
         policy, batch = self.policy, self.batch
         rows = rows_of(sequences, batch)
-        position = th.zeros(len(batch.outcome), dtype=th.int64)
-        position[sequences] = th.arange(len(sequences))
-        weights = decision_weights(batch.mask[rows], position[batch.sequence[rows]], len(sequences), self.loss_aggregation)
+        mask, sequence = take_rows(batch.mask, rows), take_rows(batch.sequence, rows)
+        if rows is not None:
+            position = th.zeros(len(batch.outcome), dtype=th.int64)
+            position[sequences] = th.arange(len(sequences))
+            sequence = position[sequence]
+        weights = decision_weights(mask, sequence, len(sequences), self.loss_aggregation)
         if self.skip_zero_advantage:
-            counts = (self.advantages[rows] != 0.0).any(dim=1)
+            counts = (take_rows(self.advantages, rows) != 0.0).any(dim=1)
             if not counts.all():
-                rows, weights = rows[counts], weights[counts]
-        decisions = max(int(batch.mask[rows].sum()), 1)
-        policy.optimizer.zero_grad()
-        sums = self._backward(rows, weights) if self.fused is None else self._backward_fused(rows, weights)
+                rows = counts.nonzero().squeeze(1) if rows is None else rows[counts]
+                mask, weights = mask[counts], weights[counts]
+        decisions = max(int(mask.sum()), 1)
+        if self.fused is None:
+            policy.optimizer.zero_grad()
+            sums = self._backward(rows, weights)
+            norm = th.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        else:
+            self.fused.gradient.zero()
+            sums = self._backward_fused(rows, weights)
+            norm = self.fused.gradient.clip(self.max_grad_norm)
         require_finite("train/policy_gradient_loss", sums[0])
-        norm = th.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
         require_finite("train/actor_grad_norm", norm)
         loss_value, entropy_sum, kl_sum, clipped_sum = sums.tolist()
         kl = kl_sum / decisions
-        if len(rows) and kl <= kl_limit:
+        if len(weights) and kl <= kl_limit:
             policy.optimizer.step()
         self.add(
             policy_gradient_loss=loss_value,
@@ -140,11 +180,12 @@ class ActorStep(_Means):
         )
         return kl
 
-    def _backward(self, rows: th.Tensor, weights: th.Tensor) -> th.Tensor:
+    def _backward(self, rows: th.Tensor | None, weights: th.Tensor) -> th.Tensor:
         """Add the gradient of these rows; (4,) sums of weighted surrogate, entropy, approximate KL, decisions outside the clip range."""
         policy, batch = self.policy, self.batch
         sums = th.zeros(4, device=self.device)
         start = 0
+        rows = th.arange(len(batch.sequence)) if rows is None else rows
         for chunk in policy.chunks(rows, batch.observations, batch.actions) if len(rows) else ():
             weight = weights[start : start + len(chunk)].to(self.device)
             start += len(chunk)
@@ -162,21 +203,23 @@ class ActorStep(_Means):
                 sums[3] += (clipped(log_prob, old_log_prob, self.clip_range) * mask).sum()
         return sums
 
-    def _backward_fused(self, rows: th.Tensor, weights: th.Tensor) -> th.Tensor:
+    def _backward_fused(self, rows: th.Tensor | None, weights: th.Tensor) -> th.Tensor:
         """The same for a plain actor, which takes one decision a step."""
         assert self.fused is not None
-        old_log_prob, advantages = self.batch.old_log_prob.squeeze(1), self.advantages.squeeze(1)
-        sums = th.zeros(4)
-        for chunk, weight in zip(rows.split(FUSED_CHUNK), weights.squeeze(1).split(FUSED_CHUNK), strict=True):
+        old_log_prob, advantages, weights = self.batch.old_log_prob.squeeze(1), self.advantages.squeeze(1), weights.squeeze(1)
+        sums, start = th.zeros(4), 0
+        for chunk in pieces(rows, len(old_log_prob)):
+            observations = self.flat_observations[chunk]
             sums += self.fused.accumulate(
-                self.flat_observations[chunk],
+                observations,
                 self.flat_actions[chunk],
                 old_log_prob[chunk],
                 advantages[chunk],
-                weight,
+                weights[start : start + len(observations)],
                 self.clip_range,
                 self.ent_coef,
             )
+            start += len(observations)
         return sums
 
 
@@ -204,6 +247,10 @@ class CriticStep(_Means):
         self.policy, self.batch, self.max_grad_norm = policy, batch, max_grad_norm
         self.parameters, self.device = policy.critic_parameters(), policy.device
         self.of_contexts = targets.ndim == 1
+        plain = policy.plain_critic()
+        self.fused = None if plain is None else FusedCritic(plain)
+        if plain is not None:
+            self.flat_observations = flat_observations(batch.contexts if self.of_contexts else batch.observations)
         scale = policy.value_scale
         self.bce = scale.is_probability
         self.old_outputs: th.Tensor | None = None
@@ -232,9 +279,25 @@ class CriticStep(_Means):
         """
         policy, batch = self.policy, self.batch
         rows = sequences if self.of_contexts else rows_of(sequences, batch)
-        count = len(rows) if self.of_contexts else max(int(batch.mask[rows].sum()), 1)
+        count = len(sequences) if self.of_contexts else max(int(take_rows(batch.mask, rows).sum()), 1)
+        if self.fused is None:
+            policy.critic_optimizer.zero_grad()
+            total = self._backward(rows, count)
+            norm = th.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
+        else:
+            self.fused.gradient.zero()
+            total = self._backward_fused(rows, count)
+            norm = self.fused.gradient.clip(self.max_grad_norm)
+        require_finite("train/critic_loss", total)
+        require_finite("train/critic_grad_norm", norm)
+        policy.critic_optimizer.step()
+        self.add(critic_loss=total.item(), critic_grad_norm=float(norm))
+
+    def _backward(self, rows: th.Tensor | None, count: int) -> th.Tensor:
+        """Add the gradient of the errors' sum over ``count``; that sum."""
+        policy, batch = self.policy, self.batch
         total = th.zeros((), device=self.device)
-        policy.critic_optimizer.zero_grad()
+        rows = th.arange(len(batch.sequence)) if rows is None else rows
         chunks = (
             policy.chunks(rows, batch.contexts) if self.of_contexts else policy.chunks(rows, batch.observations, batch.actions)
         )
@@ -255,8 +318,21 @@ class CriticStep(_Means):
             loss = errors.sum() / count
             loss.backward()
             total += loss.detach()
-        require_finite("train/critic_loss", total)
-        norm = th.nn.utils.clip_grad_norm_(self.parameters, self.max_grad_norm)
-        require_finite("train/critic_grad_norm", norm)
-        policy.critic_optimizer.step()
-        self.add(critic_loss=total.item(), critic_grad_norm=float(norm))
+        return total
+
+    def _backward_fused(self, rows: th.Tensor | None, count: int) -> th.Tensor:
+        """The same for a plain critic, which judges one observation at a time."""
+        assert self.fused is not None
+        targets = self.targets if self.of_contexts else self.targets.squeeze(1)
+        old = None if self.old_outputs is None else self.old_outputs.view_as(targets)
+        total = th.zeros(())
+        for chunk in pieces(rows, len(targets)):
+            total += self.fused.accumulate(
+                self.flat_observations[chunk],
+                targets[chunk],
+                count,
+                None if old is None else old[chunk],
+                self.clip_range,
+                self.bce,
+            )
+        return total

@@ -95,7 +95,7 @@ def fused(policy: MlpPolicy, chunks: int, *arguments: Any) -> tuple[list[th.Tens
     plain = policy.plain_actor()
     assert plain is not None
     surrogate = FusedSurrogate(plain)
-    policy.optimizer.zero_grad()
+    surrogate.gradient.zero()
     sums = th.zeros(4)
     for observations, actions, *rest in zip(*(tensor.chunk(chunks) for tensor in tensors), strict=True):
         actions = actions if plain.log_std is None else actions.flatten(1)
@@ -164,8 +164,9 @@ def test_exactly_at_the_edge_of_the_clip_the_gradient_is_whole_as_autograds(rati
     clipped_surrogate(log_prob, old, th.tensor([advantage]), clip).sum().backward()
     expected = [p.grad.clone() for p in policy.actor_parameters()]  # type: ignore[union-attr]
     assert all((gradient != 0.0).any() for gradient in expected)
-    policy.optimizer.zero_grad()
-    FusedSurrogate(plain).accumulate(observations, actions, old, th.tensor([advantage]), th.ones(1), clip, 0.0)
+    surrogate = FusedSurrogate(plain)
+    surrogate.gradient.zero()
+    surrogate.accumulate(observations, actions, old, th.tensor([advantage]), th.ones(1), clip, 0.0)
     for parameter, gradient in zip(policy.actor_parameters(), expected, strict=True):
         th.testing.assert_close(parameter.grad, gradient)
 

@@ -163,7 +163,8 @@ def test_a_network_that_breaks_during_the_update_is_named(part: str, name: str) 
 @pytest.mark.parametrize(("part", "name"), [("actor", "actor_grad_norm"), ("critic", "critic_grad_norm")])
 def test_a_gradient_that_is_not_finite_never_reaches_the_weights(part: str, name: str) -> None:
     model = make()
-    model.policy.plain_actor = lambda: None  # type: ignore[method-assign] # hooks are autograd's
+    # hooks are autograd's
+    model.policy.plain_actor = model.policy.plain_critic = lambda: None  # type: ignore[method-assign]
     layer = model.policy.action_net if part == "actor" else model.policy.value_net
     layer.weight.register_hook(lambda grad: grad * math.inf)
     with pytest.raises(ValueError, match=f"train/{name} holds"):

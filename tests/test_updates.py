@@ -17,7 +17,7 @@ from sppo_rl import GRPO, PPO, RLOO, SPPO
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.episodes import EpisodeBatch
 from sppo_rl.policies import DecisionEvaluation, MlpPolicy
-from sppo_rl.updates import ActorStep, CriticStep, rows_of
+from sppo_rl.updates import ActorStep, CriticStep, rows_of, take_rows
 from tests.helpers import FixedRewardEnv, MatchEnv, TokenPolicy, control_batch, dummy
 
 LENGTHS = [3, 1, 7, 2, 5, 1]
@@ -73,7 +73,7 @@ def control_episodes(policy: Any, lengths: list[int] = LENGTHS) -> EpisodeBatch:
 def set_chunks(policy: Any, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Process so many rows at a time, on either path."""
     policy.chunk_size = size
-    monkeypatch.setattr("sppo_rl.updates.FUSED_CHUNK", min(size, 2048))
+    monkeypatch.setattr("sppo_rl.fused.CHUNK", min(size, 2048))
 
 
 def networks64(policy: Any) -> tuple[list[th.Tensor], list[th.Tensor]]:
@@ -473,7 +473,8 @@ def test_token_critic_counts_no_padding(chunk_size: int) -> None:
 def test_a_minibatch_is_made_of_whole_episodes(sequences: list[int]) -> None:
     batch = control_episodes(control_policy("categorical"))
     expected = [row for row in range(sum(LENGTHS)) if int(batch.sequence[row]) in sequences]
-    assert rows_of(th.tensor(sequences), batch).tolist() == expected
+    rows = rows_of(th.tensor(sequences), batch)
+    assert take_rows(th.arange(sum(LENGTHS)), rows).tolist() == expected
 
 
 # ---------------------------------------------------------------- whole updates

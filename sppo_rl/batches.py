@@ -1,0 +1,93 @@
+"""From episodes as the environment left them to the batch that estimators and losses read."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch as th
+
+from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, Tensors, as_tensors, take
+from sppo_rl.fused import FusedCritic, FusedSurrogate
+from sppo_rl.losses import require_finite
+from sppo_rl.policies import SequencePolicy
+from sppo_rl.updates import flat_decisions, flat_observations, to_device
+
+
+def make_batch(
+    policy: SequencePolicy, arrays: EpisodeArrays, critic: str, group_size: int, greedy_outcome: th.Tensor | None
+) -> EpisodeBatch:
+    """
+    Wrap episodes as tensors and add what the policy says of them before the update: log-probabilities and values.
+
+    :param policy: the one that sampled
+    :param arrays: S whole episodes
+    :param critic: what the critic judges: ``"context"``, ``"decision"``, or ``"none"``
+    :param group_size: episodes in a row that started from the same state
+    :param greedy_outcome: (S,) or ``None``
+    :raises ValueError: if a log-probability is not finite
+    """
+    sequence = th.as_tensor(arrays.sequence)
+    starts = np.flatnonzero(np.diff(arrays.sequence, prepend=-1))
+    observations, actions = as_tensors(arrays.observations), th.as_tensor(arrays.actions)
+    contexts, outcome = as_tensors(take(arrays.observations, starts)), th.as_tensor(arrays.outcome)
+    with th.no_grad():
+        old_log_prob, mask = _log_prob_and_mask(policy, observations, actions)
+        values = None
+        if critic == "context":
+            values = _context_values(policy, contexts)
+        elif critic == "decision":
+            values = _decision_values(policy, observations, actions)
+    require_finite("train/old_log_prob", old_log_prob)
+    return EpisodeBatch(
+        contexts=contexts,
+        observations=observations,
+        actions=actions,
+        mask=mask,
+        old_log_prob=old_log_prob,
+        sampler_log_prob=None,
+        sequence=sequence,
+        rewards=th.as_tensor(arrays.rewards),
+        outcome=outcome,
+        values=values,
+        group=th.arange(len(outcome)) // group_size,
+        greedy_outcome=greedy_outcome,
+    )
+
+
+def _log_prob_and_mask(policy: SequencePolicy, observations: Tensors, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
+    """(M, K) each, by the code that trains: then the first step's ratios are exactly 1."""
+    plain = policy.plain_actor()
+    if plain is not None:
+        log_prob = FusedSurrogate(plain).log_prob(*flat_decisions(observations, actions, plain)).unsqueeze(1)
+        return log_prob, th.ones_like(log_prob, dtype=th.bool)
+    log_probs, masks = [], []
+    for rows in policy.chunks(th.arange(len(actions)), observations, actions):
+        seen, taken = to_device(take(observations, rows), policy.device), actions[rows].to(policy.device)
+        evaluation = policy.evaluate_decisions(seen, taken)
+        log_probs.append(evaluation.log_prob.cpu())
+        masks.append(evaluation.mask.cpu())
+    return th.cat(log_probs), th.cat(masks)
+
+
+def _context_values(policy: SequencePolicy, contexts: Tensors) -> th.Tensor:
+    """(S,) in outcome units."""
+    plain = policy.plain_critic()
+    if plain is not None:
+        return policy.value_scale(FusedCritic(plain).outputs(flat_observations(contexts)))
+    count = len(next(iter(contexts.values())) if isinstance(contexts, dict) else contexts)
+    values = []
+    for rows in policy.chunks(th.arange(count), contexts):
+        logits = policy.context_value_logits(to_device(take(contexts, rows), policy.device))
+        values.append(policy.value_scale(logits).cpu())
+    return th.cat(values)
+
+
+def _decision_values(policy: SequencePolicy, observations: Tensors, actions: th.Tensor) -> th.Tensor:
+    """(M, K) in outcome units."""
+    plain = policy.plain_critic()
+    if plain is not None:
+        return policy.value_scale(FusedCritic(plain).outputs(flat_observations(observations))).unsqueeze(1)
+    values = []
+    for rows in policy.chunks(th.arange(len(actions)), observations, actions):
+        seen, taken = to_device(take(observations, rows), policy.device), actions[rows].to(policy.device)
+        values.append(policy.value_scale(policy.decision_value_logits(seen, taken)).cpu())
+    return th.cat(values)
