@@ -324,15 +324,14 @@ class SequenceAlgorithm(BaseAlgorithm):
             nonlocal steps
             steps += 1
             self.num_timesteps += len(step["env_indices"])
-            if step["finished_infos"] and not deterministic:
-                self._episode_num += len(step["finished_infos"])
-                self._update_info_buffer(step["finished_infos"], np.ones(len(step["finished_infos"]), dtype=bool))
-            self._count_tokens(step["finished_infos"], deterministic)
+            if step["finished_infos"]:
+                self._count(step["finished_infos"], deterministic)
             if step["num_cut"]:
                 self._announce_cut()
             if self.use_sde and self.sde_sample_freq > 0 and steps % self.sde_sample_freq == 0:
                 cast(ActorCriticPolicy, self.policy).reset_noise(env.num_envs)
-            callback.update_locals({"self": self, **step})
+            step["self"] = self
+            callback.update_locals(step)
             return callback.on_step()
 
         return collect_episodes(
@@ -345,8 +344,11 @@ class SequenceAlgorithm(BaseAlgorithm):
             same_start=same_start,
         )
 
-    def _count_tokens(self, infos: list[dict[str, Any]], greedy: bool) -> None:
-        """Log the responses' lengths, where the environment tells them."""
+    def _count(self, infos: list[dict[str, Any]], greedy: bool) -> None:
+        """Count finished episodes, and their tokens where the environment tells them."""
+        if not greedy:
+            self._episode_num += len(infos)
+            self._update_info_buffer(infos, np.ones(len(infos), dtype=bool))
         responses = [info for info in infos if "response_tokens" in info]
         self.num_tokens += sum(info["response_tokens"] for info in responses)
         if not greedy:

@@ -117,7 +117,7 @@ class _Round(ABC):
         env = self.env
         buffer = EpisodeBuffer(env.observation_space, env.action_space, env.num_envs)
         self.reset()
-        index = np.flatnonzero(self.remaining)
+        index = self.remaining.nonzero()[0]
         while index.size:
             everyone = index.size == env.num_envs
             rows: Any = slice(None) if everyone else index
@@ -132,8 +132,7 @@ class _Round(ABC):
                 self.observations = new_observations
             else:
                 put(self.observations, rows, new_observations)
-            finished = np.flatnonzero(ends)
-            finished_infos = [self._with_statistics(infos[k], int(index[k])) for k in finished]
+            finished = ends.nonzero()[0]
             proceed = on_step(
                 {
                     "new_obs": new_observations,
@@ -142,8 +141,10 @@ class _Round(ABC):
                     "dones": ends,
                     "infos": infos,
                     "env_indices": index,
-                    "finished_infos": finished_infos,
-                    "num_cut": int((ends & ~dones).sum()),
+                    "finished_infos": [self._with_statistics(infos[k], int(index[k])) for k in finished]
+                    if finished.size
+                    else [],
+                    "num_cut": int((~dones[finished]).sum()) if finished.size else 0,
                 }
             )
             if not proceed:
@@ -156,7 +157,7 @@ class _Round(ABC):
                 again = copies[self.remaining[copies] > 0]
                 if again.size:
                     self.restart(again)
-                index = np.flatnonzero(self.remaining)
+                index = self.remaining.nonzero()[0]
         return buffer.finish()
 
     def _with_statistics(self, info: dict[str, Any], copy: int) -> dict[str, Any]:

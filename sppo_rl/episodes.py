@@ -150,7 +150,7 @@ class EpisodeBuffer:
         """
         Add one step of some copies.
 
-        :param index: which copies, (n,) int or a slice
+        :param index: which copies, (n,) int, or a slice for all
         :param observations: (n, *obs) what the policy saw
         :param actions: (n, *act) what it sampled
         :param rewards: (n,)
@@ -168,7 +168,8 @@ class EpisodeBuffer:
         self._actions[t, index] = actions.reshape((-1, *self._actions.shape[2:]))
         self._rewards[t, index] = rewards
         self._ends[t, index] = ends
-        self._active[t] = False
+        if not isinstance(index, slice):
+            self._active[t] = False
         self._active[t, index] = True
         self._steps += 1
 

@@ -16,6 +16,7 @@ that of the whole.
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch as th
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 LossAggregation = Literal["decision-mean", "sequence-mean", "sequence-sum"]
 
 
-def decision_weights(mask: th.Tensor, sequence: th.Tensor, num_sequences: int, aggregation: str) -> th.Tensor:
+def decision_weights(mask: th.Tensor, lengths: th.Tensor, num_sequences: int, aggregation: str) -> th.Tensor:
     """
     What each decision weighs in the loss of a minibatch.
 
@@ -35,7 +36,7 @@ def decision_weights(mask: th.Tensor, sequence: th.Tensor, num_sequences: int, a
     Two sequences of lengths 3 and 1: ``[1/4, 1/4, 1/4 | 1/4]``, ``[1/6, 1/6, 1/6 | 1/2]``, ``[1/2, 1/2, 1/2 | 1/2]``.
 
     :param mask: (M, K) bool, the decisions the policy sampled
-    :param sequence: (M,) int64, the sequence each step belongs to, in [0, num_sequences)
+    :param lengths: (M,) decisions in the sequence that each step belongs to
     :param num_sequences: S
     :param aggregation: one of the names above
     :return: (M, K) float32, 0 where masked
@@ -47,8 +48,7 @@ def decision_weights(mask: th.Tensor, sequence: th.Tensor, num_sequences: int, a
     if aggregation == "sequence-sum":
         return decisions / num_sequences
     if aggregation == "sequence-mean":
-        lengths = th.zeros(num_sequences, device=mask.device).index_add_(0, sequence, decisions.sum(dim=1))
-        return decisions / (lengths.clamp(min=1.0)[sequence].unsqueeze(1) * num_sequences)
+        return decisions / (lengths.clamp(min=1).unsqueeze(1) * num_sequences)
     raise ValueError(f"loss_aggregation must be one of {', '.join(get_args(LossAggregation))}; got {aggregation!r}.")
 
 
@@ -131,6 +131,8 @@ def require_finite(name: str, tensor: th.Tensor) -> None:
     :param tensor: any shape
     :raises ValueError: naming the tensor, how many values are affected and the first of them
     """
+    if tensor.numel() == 1 and math.isfinite(tensor.item()):
+        return
     finite = th.isfinite(tensor)
     if not bool(finite.all()):
         bad = tensor[~finite].flatten()

@@ -33,7 +33,7 @@ def check_parameters(model: Any) -> None:
         raise ValueError(f"critic_loss must be 'auto', 'bce' or 'mse', got {model.critic_loss!r}.")
     if isinstance(model.critic_init, str) and model.critic_init != "first_batch":
         raise ValueError(f"critic_init must be a number, 'first_batch' or None, got {model.critic_init!r}.")
-    decision_weights(th.ones(1, 1, dtype=th.bool), th.zeros(1, dtype=th.int64), 1, model.loss_aggregation)
+    decision_weights(th.ones(1, 1, dtype=th.bool), th.ones(1), 1, model.loss_aggregation)
 
 
 def _check_sizes(model: Any) -> None:

@@ -61,7 +61,7 @@ def rows_of(sequences: th.Tensor, batch: EpisodeBatch) -> th.Tensor | None:
         return None
     chosen = th.zeros(len(batch.outcome), dtype=th.bool)
     chosen[sequences] = True
-    return chosen[batch.sequence].nonzero().squeeze(1)
+    return chosen.index_select(0, batch.sequence).nonzero().squeeze(1)
 
 
 def take_rows(tensor: th.Tensor, rows: th.Tensor | None) -> th.Tensor:
@@ -71,7 +71,7 @@ def take_rows(tensor: th.Tensor, rows: th.Tensor | None) -> th.Tensor:
     :param tensor: (M, …)
     :param rows: (m,) int64, or ``None`` for all
     """
-    return tensor if rows is None else tensor[rows]
+    return tensor if rows is None else tensor.index_select(0, rows)
 
 
 def flat_observations(observations: Any) -> th.Tensor:
@@ -125,7 +125,6 @@ class ActorStep(_Means):
         super().__init__()
         self.policy, self.batch, self.clip_range = policy, batch, clip_range
         self.ent_coef, self.max_grad_norm, self.loss_aggregation = ent_coef, max_grad_norm, loss_aggregation
-        self.skip_zero_advantage = skip_zero_advantage
         self.parameters, self.device = policy.actor_parameters(), policy.device
         plain = policy.plain_actor()
         self.fused = None if plain is None else FusedSurrogate(plain)
@@ -133,6 +132,9 @@ class ActorStep(_Means):
             self.flat_observations, self.flat_actions = flat_decisions(batch.observations, batch.actions, plain)
         per_decision = advantages.ndim == 2
         self.advantages = advantages if per_decision else advantages[batch.sequence].unsqueeze(1)
+        self.skip_zero_advantage = skip_zero_advantage and not bool((advantages != 0.0).all())
+        decisions = th.zeros(len(batch.outcome)).index_add_(0, batch.sequence, batch.mask.sum(dim=1).float())
+        self.lengths = decisions[batch.sequence]
 
     def step(self, sequences: th.Tensor, kl_limit: float = float("inf")) -> float:
         """
@@ -145,12 +147,8 @@ class ActorStep(_Means):
         """
         policy, batch = self.policy, self.batch
         rows = rows_of(sequences, batch)
-        mask, sequence = take_rows(batch.mask, rows), take_rows(batch.sequence, rows)
-        if rows is not None:
-            position = th.zeros(len(batch.outcome), dtype=th.int64)
-            position[sequences] = th.arange(len(sequences))
-            sequence = position[sequence]
-        weights = decision_weights(mask, sequence, len(sequences), self.loss_aggregation)
+        mask = take_rows(batch.mask, rows)
+        weights = decision_weights(mask, take_rows(self.lengths, rows), len(sequences), self.loss_aggregation)
         if self.skip_zero_advantage:
             counts = (take_rows(self.advantages, rows) != 0.0).any(dim=1)
             if not counts.all():

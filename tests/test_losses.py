@@ -66,31 +66,31 @@ def test_clipped_surrogate_against_a_loop_without_min_and_clamp(clip_range: floa
 
 def test_decision_weights_by_hand() -> None:
     # two sequences of lengths 3 and 1
-    mask, sequence = th.ones(4, 1, dtype=th.bool), th.tensor([0, 0, 0, 1])
+    mask, lengths = th.ones(4, 1, dtype=th.bool), th.tensor([3, 3, 3, 1])
     cases = {
         "decision-mean": [1 / 4, 1 / 4, 1 / 4, 1 / 4],
         "sequence-mean": [1 / 6, 1 / 6, 1 / 6, 1 / 2],
         "sequence-sum": [1 / 2, 1 / 2, 1 / 2, 1 / 2],
     }
     for name, expected in cases.items():
-        th.testing.assert_close(decision_weights(mask, sequence, 2, name)[:, 0], th.tensor(expected))
+        th.testing.assert_close(decision_weights(mask, lengths, 2, name)[:, 0], th.tensor(expected))
 
 
 def test_decision_weights_of_responses_with_padding() -> None:
     # tokens: lengths 2 and 3 of 3; five decisions in all
     mask = th.tensor([[True, True, False], [True, True, True]])
-    sequence = th.tensor([0, 1])
-    w = decision_weights(mask, sequence, 2, "decision-mean")
+    lengths = th.tensor([2, 3])
+    w = decision_weights(mask, lengths, 2, "decision-mean")
     th.testing.assert_close(w, th.tensor([[0.2, 0.2, 0.0], [0.2, 0.2, 0.2]]))
-    w = decision_weights(mask, sequence, 2, "sequence-mean")
+    w = decision_weights(mask, lengths, 2, "sequence-mean")
     th.testing.assert_close(w, th.tensor([[1 / 4, 1 / 4, 0.0], [1 / 6, 1 / 6, 1 / 6]]))
-    w = decision_weights(mask, sequence, 2, "sequence-sum")
+    w = decision_weights(mask, lengths, 2, "sequence-sum")
     th.testing.assert_close(w, th.tensor([[0.5, 0.5, 0.0], [0.5, 0.5, 0.5]]))
 
 
 def test_decision_weights_name_what_exists() -> None:
     with pytest.raises(ValueError, match=r"decision-mean, sequence-mean, sequence-sum.*'mean'"):
-        decision_weights(th.ones(1, 1, dtype=th.bool), th.zeros(1, dtype=th.int64), 1, "mean")
+        decision_weights(th.ones(1, 1, dtype=th.bool), th.ones(1), 1, "mean")
 
 
 def test_binary_cross_entropy_is_the_papers_formula() -> None:
