@@ -24,7 +24,7 @@ from sppo_rl.advantages import AdvantageEstimator
 from sppo_rl.batches import make_batch
 from sppo_rl.callbacks import ProgressBar
 from sppo_rl.collection import collect_episodes
-from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, as_tensors
+from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, Tensors, as_tensors, first_observations
 from sppo_rl.losses import require_finite
 from sppo_rl.notices import SuccessWatch, starts_differ
 from sppo_rl.parameters import check_parameters
@@ -297,19 +297,20 @@ class SequenceAlgorithm(BaseAlgorithm):
         arrays = self._play(seeds, callback, same_start=grouped)
         if arrays is None:
             return None
-        greedy = None
+        greedy = greedy_contexts = None
         if self.estimator.greedy_rollout:
             # the greedy episode of a context is the same for its whole group
             played = self._play(contexts, callback, same_start=True, deterministic=True)
             if played is None:
                 return None
             greedy = as_tensors(played.outcome).repeat_interleave(self.group_size)
+            greedy_contexts = as_tensors(first_observations(played))
         outcome = as_tensors(arrays.outcome)
         require_finite("rollout/outcome", outcome)
         self._choose_value_scale(outcome)
         batch = make_batch(self.policy, arrays, self.estimator.critic, self.group_size, greedy)
         if grouped:
-            self._check_groups(batch)
+            self._check_groups(batch.contexts, greedy_contexts)
         callback.update_locals({**locals(), "infos": [], "dones": np.zeros(0, dtype=bool)})
         callback.on_rollout_end()
         return batch
@@ -440,18 +441,18 @@ class SequenceAlgorithm(BaseAlgorithm):
 
     # ---------------------------------------------------------------- things to tell the user
 
-    def _check_groups(self, batch: EpisodeBatch) -> None:
-        """Say so, once, if the episodes of a group did not start from the same state."""
+    def _check_groups(self, contexts: Tensors, greedy_contexts: Tensors | None) -> None:
+        """Say so, once, if episodes that are compared did not start from the same state."""
         normalize = self.get_vec_normalize_env()
-        if self._groups_announced or self.group_size == 1 or (normalize is not None and normalize.norm_obs):
+        if self._groups_announced or (normalize is not None and normalize.norm_obs):
             # running statistics move between two resets, so equal states may be shown as different observations
             return
-        if starts_differ(batch.contexts, self.group_size):
+        if starts_differ(contexts, self.group_size, greedy_contexts):
             # the others' mean is a valid baseline even so, only a worse one
             self._groups_announced = True
             self._warn(
                 "episodes that should start from the same state do not: the environment's first observation differs between two resets "
-                "with the same seed, so a group's mean says little about each of its episodes. Make reset(seed=…) reproducible, or use "
+                "with the same seed, so the others of a group say little about an episode. Make reset(seed=…) reproducible, or use "
                 "SPPO, which needs no groups."
             )
 

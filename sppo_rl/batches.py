@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch as th
 
-from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, Tensors, as_tensors, take
+from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, Tensors, as_tensors, first_observations, take
 from sppo_rl.fused import FusedCritic, FusedSurrogate
 from sppo_rl.losses import require_finite
 from sppo_rl.policies import SequencePolicy
@@ -26,9 +25,8 @@ def make_batch(
     :raises ValueError: if a log-probability is not finite
     """
     sequence = th.as_tensor(arrays.sequence)
-    starts = np.flatnonzero(np.diff(arrays.sequence, prepend=-1))
     observations, actions = as_tensors(arrays.observations), th.as_tensor(arrays.actions)
-    contexts, outcome = as_tensors(take(arrays.observations, starts)), th.as_tensor(arrays.outcome)
+    contexts, outcome = as_tensors(first_observations(arrays)), th.as_tensor(arrays.outcome)
     with th.no_grad():
         old_log_prob, mask = _log_prob_and_mask(policy, observations, actions)
         values = None

@@ -72,6 +72,18 @@ def take(arrays: Any, index: Any) -> Any:
     return arrays[index]
 
 
+def first_observations(episodes: EpisodeArrays) -> Arrays:
+    """
+    Take the observation that each episode began with.
+
+    :param episodes: S whole episodes
+    :return: (S, *obs)
+    """
+    starts = np.flatnonzero(np.diff(episodes.sequence, prepend=-1))
+    observations: Arrays = take(episodes.observations, starts)
+    return observations
+
+
 def put(target: Arrays, index: Any, values: Arrays) -> None:
     """
     Write rows of an array, or of each one of a dictionary of them.

@@ -51,13 +51,19 @@ def _what_helps(env: VecEnv | None) -> str:
     return "Start from a policy that succeeds now and then (behaviour cloning), or shape the reward at first."
 
 
-def starts_differ(contexts: Any, group_size: int) -> bool:
+def starts_differ(contexts: Any, group_size: int, greedy_contexts: Any = None) -> bool:
     """
-    Tell whether the episodes of some group began with different observations.
+    Tell whether episodes that are compared with each other began with different observations.
 
     :param contexts: (S, *obs), groups one after another
     :param group_size: episodes in a group
+    :param greedy_contexts: (S / group_size, *obs) of greedy roll-outs, one for each group
     """
-    parts = list(contexts.values()) if isinstance(contexts, dict) else [contexts]
-    first = th.arange(0, len(parts[0]), group_size).repeat_interleave(group_size)
-    return not all(th.equal(part, part[first]) for part in parts)
+    parts = _parts(contexts)
+    group = th.arange(len(parts[0])) // group_size
+    references = [part[::group_size] for part in parts] if greedy_contexts is None else _parts(greedy_contexts)
+    return not all(th.equal(part, reference[group]) for part, reference in zip(parts, references, strict=True))
+
+
+def _parts(contexts: Any) -> list[th.Tensor]:
+    return list(contexts.values()) if isinstance(contexts, dict) else [contexts]

@@ -247,6 +247,10 @@ class SequenceActorCritic(SequencePolicy):
 
     The networks, initialisation, distributions and keyword arguments are SB3's. What differs: features extractors are not shared
     unless asked for (a shared one is trained by the actor alone), and the critic has an optimizer of its own.
+
+    A policy class of SB3's kind is honoured where it overrides ``_build_mlp_extractor``, ``get_distribution`` or
+    ``_get_action_dist_from_latent``. Its own ``forward``, ``evaluate_actions`` or ``predict_values`` would be hidden by this class; to
+    change those, subclass :class:`MlpPolicy` and override ``evaluate_decisions`` and ``context_value_logits``.
     """
 
     action_net: nn.Module

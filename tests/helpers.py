@@ -7,13 +7,15 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import nn
 
 from sppo_rl.episodes import EpisodeBatch
-from sppo_rl.policies import DecisionEvaluation, SequencePolicy, ValueScale
+from sppo_rl.fused import CHUNK
+from sppo_rl.policies import DecisionEvaluation, MlpPolicy, SequencePolicy, ValueScale
 from sppo_rl.vec_env import BatchedVecEnv
 
 TRACE_LONGEST = 20
@@ -257,3 +259,19 @@ def control_batch(
         group=th.arange(count),
         greedy_outcome=None,
     )
+
+
+class GeneralPolicy(MlpPolicy):
+    """Overrides a step, so it is trained by autograd; a plain MLP has a path of its own."""
+
+    def evaluate_decisions(self, observations: Any, actions: th.Tensor) -> DecisionEvaluation:
+        return super().evaluate_decisions(observations, actions)
+
+    def context_value_logits(self, contexts: Any) -> th.Tensor:
+        return super().context_value_logits(contexts)
+
+
+def set_chunks(policy: Any, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Process so many rows at a time, on either path."""
+    policy.chunk_size = size
+    monkeypatch.setattr("sppo_rl.fused.CHUNK", min(size, CHUNK))

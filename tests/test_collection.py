@@ -363,15 +363,18 @@ def test_groups_work_under_observation_normalisation(copies: int) -> None:
     assert model.num_timesteps > 0
 
 
-def test_groups_that_cannot_be_compared_are_noticed_once() -> None:
+@pytest.mark.parametrize(("algorithm", "group_size"), [(GRPO, 4), (ReMax, 1), (ReMax, 2)])
+def test_episodes_that_cannot_be_compared_are_noticed_once(algorithm: Any, group_size: int) -> None:
+    """Those of a group, or an episode and the greedy one it is compared with."""
+
     class Forgetful(TraceEnv):
         """Ignores the seed."""
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
             return super().reset(seed=None, options=options)
 
-    model = GRPO("MlpPolicy", dummy(Forgetful, 2), n_episodes=8, group_size=4, seed=0)
-    with pytest.warns(UserWarning, match=r"GRPO.*same state.*reset\(seed") as caught:
+    model = algorithm("MlpPolicy", dummy(Forgetful, 2), n_episodes=8, group_size=group_size, seed=0)
+    with pytest.warns(UserWarning, match=r"same state.*reset\(seed") as caught:
         model.learn(100)
     assert model._n_updates > 1
     assert len([warning for warning in caught if "same state" in str(warning.message)]) == 1
