@@ -98,6 +98,21 @@ def leave_one_out(outcome: th.Tensor, group: th.Tensor) -> th.Tensor:
     return (outcome - mean) * count / (count - 1.0)
 
 
+def penalized(outcome: th.Tensor, log_ratio: th.Tensor, sequence: th.Tensor, kl_coef: float) -> th.Tensor:
+    """
+    Outcome less a penalty on the distance from a reference policy: ``R - β Σ_t [log π(a_t) - log π_ref(a_t)]`` (arXiv 2402.14740, §2).
+
+    Two sequences of two and one steps, log-ratios ``[.1, .3 | -.2]``, β = .5, both solved: ``[.8, 1.1]``.
+
+    :param outcome: (S,)
+    :param log_ratio: (M,) nats, ``log π - log π_ref`` of each environment step's decisions
+    :param sequence: (M,) int64 in [0, S)
+    :param kl_coef: β
+    :return: (S,)
+    """
+    return outcome - kl_coef * th.zeros_like(outcome).index_add_(0, sequence, log_ratio)
+
+
 def generalized_advantage(
     rewards: th.Tensor, values: th.Tensor, sequence: th.Tensor, gamma: float = 1.0, gae_lambda: float = 1.0
 ) -> th.Tensor:
@@ -161,6 +176,7 @@ class AdvantageEstimator(Protocol):
     ``critic``: ``"none"``, ``"context"`` (one value for each sequence) or ``"decision"`` (one before each decision).
     ``min_group_size``: the fewest samples of a context it can work with.
     ``greedy_rollout``: whether ``batch.greedy_outcome`` must be there.
+    An estimator that also has a true attribute ``reference`` gets ``batch.reference_log_prob``.
     """
 
     critic: ClassVar[CriticKind]
@@ -242,15 +258,30 @@ class GroupNormalized:
 
 @dataclass(frozen=True)
 class LeaveOneOut:
-    """RLOO; see :func:`leave_one_out`."""
+    """RLOO; see :func:`leave_one_out` and :func:`penalized`."""
 
+    kl_coef: float = 0.0
     critic: ClassVar[CriticKind] = "none"
     min_group_size: ClassVar[int] = 2
     greedy_rollout: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        if not self.kl_coef >= 0.0:
+            raise ValueError(f"kl_coef must not be negative, got {self.kl_coef}.")
+
+    @property
+    def reference(self) -> bool:
+        """Whether the penalty needs the log-probabilities of the policy that training began with."""
+        return self.kl_coef > 0.0
+
     def __call__(self, batch: EpisodeBatch) -> Advantages:
         """See :class:`AdvantageEstimator`."""
-        return Advantages(leave_one_out(batch.outcome, batch.group), None)
+        outcome = batch.outcome
+        if self.reference:
+            assert batch.reference_log_prob is not None
+            log_ratio = th.where(batch.mask, batch.old_log_prob - batch.reference_log_prob, 0.0).sum(dim=1)
+            outcome = penalized(outcome, log_ratio, batch.sequence, self.kl_coef)
+        return Advantages(leave_one_out(outcome, batch.group), None)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from sppo_rl.losses import require_finite
 from sppo_rl.notices import SuccessWatch, starts_differ
 from sppo_rl.parameters import check_parameters
 from sppo_rl.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SequencePolicy, as_sequence_policy
+from sppo_rl.reference import copy_of
 from sppo_rl.schedules import as_schedule
 from sppo_rl.updates import ActorStep, CriticStep
 from sppo_rl.vec_env import has_batched_form, has_batched_method, in_batched_form, make_batched
@@ -185,6 +186,8 @@ class SequenceAlgorithm(BaseAlgorithm):
             self.observation_space, self.action_space, self.lr_schedule, use_sde=self.use_sde, **kwargs
         ).to(self.device)
         self.policy_kwargs = self.policy.rebuild_kwargs(kwargs)
+        self.reference = copy_of(self.policy.actor_parameters()) if self._wants_reference() else th.zeros(0)
+        """The actor's weights when training began, for estimators that ask for them."""
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         if policy_name == "TransformerPolicy":
@@ -201,6 +204,9 @@ class SequenceAlgorithm(BaseAlgorithm):
     @abstractmethod
     def _make_estimator(self) -> AdvantageEstimator:
         """Make the estimator from the parameters; it computes advantages and says which critic it needs."""
+
+    def _wants_reference(self) -> bool:
+        return bool(getattr(self.estimator, "reference", False))
 
     # ---------------------------------------------------------------- learn
 
@@ -230,6 +236,9 @@ class SequenceAlgorithm(BaseAlgorithm):
         assert self.env is not None
         if reset_num_timesteps:
             self.num_tokens = 0
+        if self._wants_reference() and self._n_updates == 0:
+            # weights may have been loaded since construction: a prior, say
+            self.reference = copy_of(self.policy.actor_parameters())
         callback.on_training_start(locals(), globals())
         iteration = 0
         while self.num_timesteps < total_timesteps:
@@ -308,7 +317,8 @@ class SequenceAlgorithm(BaseAlgorithm):
         outcome = as_tensors(arrays.outcome)
         require_finite("rollout/outcome", outcome)
         self._choose_value_scale(outcome)
-        batch = make_batch(self.policy, arrays, self.estimator.critic, self.group_size, greedy)
+        reference = self.reference if self._wants_reference() else None
+        batch = make_batch(self.policy, arrays, self.estimator.critic, self.group_size, greedy, reference)
         if grouped:
             self._check_groups(batch.contexts, greedy_contexts)
         callback.update_locals({**locals(), "infos": [], "dones": np.zeros(0, dtype=bool)})
@@ -504,4 +514,4 @@ class SequenceAlgorithm(BaseAlgorithm):
         return [*super()._excluded_save_params(), "estimator", "critic_lr_schedule"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
-        return ["policy", "policy.optimizer", "policy.critic_optimizer"], []
+        return ["policy", "policy.optimizer", "policy.critic_optimizer"], ["reference"]

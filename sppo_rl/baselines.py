@@ -72,14 +72,24 @@ class RLOO(SequenceAlgorithm):
     :param policy: as in :class:`~sppo_rl.algorithm.SequenceAlgorithm`
     :param env: as there
     :param group_size: episodes that start from the same state. The paper takes 5, which 16 episodes cannot be divided by; so 4.
+    :param kl_coef: β of a penalty in the reward on the distance from the policy that training began with; see
+        :func:`~sppo_rl.advantages.penalized`. Above 0 it keeps a copy of the actor's weights.
     :param kwargs: the engine's other parameters; those of the critic have no effect
     """
 
-    def __init__(self, policy: str | type[BasePolicy], env: GymEnv | str | None, group_size: int = 4, **kwargs: Any):
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str | None,
+        group_size: int = 4,
+        kl_coef: float = 0.0,
+        **kwargs: Any,
+    ):
+        self.kl_coef = kl_coef
         super().__init__(policy, env, group_size=group_size, **kwargs)
 
     def _make_estimator(self) -> LeaveOneOut:
-        return LeaveOneOut()
+        return LeaveOneOut(self.kl_coef)
 
 
 class ReMax(SequenceAlgorithm):

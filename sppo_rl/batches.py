@@ -8,11 +8,17 @@ from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, Tensors, as_tensors, f
 from sppo_rl.fused import FusedCritic, FusedSurrogate
 from sppo_rl.losses import require_finite
 from sppo_rl.policies import SequencePolicy
+from sppo_rl.reference import exchanged
 from sppo_rl.updates import flat_decisions, flat_observations, to_device
 
 
 def make_batch(
-    policy: SequencePolicy, arrays: EpisodeArrays, critic: str, group_size: int, greedy_outcome: th.Tensor | None
+    policy: SequencePolicy,
+    arrays: EpisodeArrays,
+    critic: str,
+    group_size: int,
+    greedy_outcome: th.Tensor | None = None,
+    reference: th.Tensor | None = None,
 ) -> EpisodeBatch:
     """
     Wrap episodes as tensors and add what the policy says of them before the update: log-probabilities and values.
@@ -22,6 +28,7 @@ def make_batch(
     :param critic: what the critic judges: ``"context"``, ``"decision"``, or ``"none"``
     :param group_size: episodes in a row that started from the same state
     :param greedy_outcome: (S,) or ``None``
+    :param reference: weights of the actor that training began with, see :func:`~sppo_rl.reference.copy_of`
     :raises ValueError: if a log-probability is not finite
     """
     sequence = th.as_tensor(arrays.sequence)
@@ -29,6 +36,10 @@ def make_batch(
     contexts, outcome = as_tensors(first_observations(arrays)), th.as_tensor(arrays.outcome)
     with th.no_grad():
         old_log_prob, mask = _log_prob_and_mask(policy, observations, actions)
+        reference_log_prob = None
+        if reference is not None:
+            with exchanged(policy.actor_parameters(), reference):
+                reference_log_prob, _ = _log_prob_and_mask(policy, observations, actions)
         values = None
         if critic == "context":
             values = _context_values(policy, contexts)
@@ -48,6 +59,7 @@ def make_batch(
         values=values,
         group=th.arange(len(outcome)) // group_size,
         greedy_outcome=greedy_outcome,
+        reference_log_prob=reference_log_prob,
     )
 
 

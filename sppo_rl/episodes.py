@@ -43,6 +43,8 @@ class EpisodeBatch(NamedTuple):
     """(S,) int64, sequences that share a context share a number."""
     greedy_outcome: th.Tensor | None
     """(S,) outcome of the greedy roll-out from the same context, for estimators that ask for one."""
+    reference_log_prob: th.Tensor | None = None
+    """(M, K) nats under the policy that training began with, for estimators that ask for them."""
 
     @property
     def lengths(self) -> th.Tensor:
