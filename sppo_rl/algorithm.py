@@ -25,7 +25,7 @@ from sppo_rl.batches import make_batch
 from sppo_rl.callbacks import ProgressBar
 from sppo_rl.collection import collect_episodes
 from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, Tensors, as_tensors, first_observations
-from sppo_rl.losses import require_finite
+from sppo_rl.losses import require_finite, truncated_importance
 from sppo_rl.notices import SuccessWatch, starts_differ
 from sppo_rl.parameters import check_parameters
 from sppo_rl.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SequencePolicy, as_sequence_policy
@@ -69,6 +69,9 @@ class SequenceAlgorithm(BaseAlgorithm):
     :param loss_aggregation: see :func:`~sppo_rl.losses.decision_weights`
     :param skip_zero_advantage: leave sequences with an advantage of exactly 0 out of the actor's passes. The gradient is the same
         when ``ent_coef`` is 0, and with an entropy bonus nothing is left out.
+    :param importance_cap: weigh each decision's surrogate by the policy's probability over that of the sampler, at most this
+        (:func:`~sppo_rl.losses.truncated_importance`); for samplers that report theirs, which a language model's generator does.
+        ``None`` for no correction
     :param max_episode_steps: cap for environments that set no limit of their own: a longer episode is cut there and counts as
         ended with the return it has
     :param use_sde: gSDE exploration as in SB3
@@ -112,6 +115,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         group_size: int = 1,
         loss_aggregation: str = "decision-mean",
         skip_zero_advantage: bool = True,
+        importance_cap: float | None = None,
         max_episode_steps: int = 10_000,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
@@ -156,6 +160,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         self.group_size = group_size
         self.loss_aggregation = loss_aggregation
         self.skip_zero_advantage = skip_zero_advantage
+        self.importance_cap = importance_cap
         self.max_episode_steps = max_episode_steps
         self._success_watch = SuccessWatch()
         self._cut_announced = False
@@ -314,6 +319,7 @@ class SequenceAlgorithm(BaseAlgorithm):
                 return None
             greedy = as_tensors(played.outcome).repeat_interleave(self.group_size)
             greedy_contexts = as_tensors(first_observations(played))
+        self.policy.sampling_ended()
         outcome = as_tensors(arrays.outcome)
         require_finite("rollout/outcome", outcome)
         self._choose_value_scale(outcome)
@@ -403,7 +409,7 @@ class SequenceAlgorithm(BaseAlgorithm):
             advantages = advantages / scale.std.cpu()
         require_finite("train/advantages", advantages)
         actor = ActorStep(
-            self.policy, batch, advantages, clip_range, self.ent_coef, self.max_grad_norm, self.loss_aggregation,
+            self.policy, batch, self._corrected(advantages, batch), clip_range, self.ent_coef, self.max_grad_norm, self.loss_aggregation,
             skip_zero_advantage=self.skip_zero_advantage and self.ent_coef == 0.0,
         )  # fmt: skip
         critic = None
@@ -424,6 +430,18 @@ class SequenceAlgorithm(BaseAlgorithm):
         self._n_updates += 1
         self._log_training(batch, advantages, actor, critic, clip_range)
 
+    def _corrected(self, advantages: th.Tensor, batch: EpisodeBatch) -> th.Tensor:
+        """(S,) or (M, K): weighed by truncated importance. The surrogate of w A is w times that of A, for w of 0 or more."""
+        if self.importance_cap is None:
+            return advantages
+        if batch.sampler_log_prob is None:
+            raise ValueError(
+                f"importance_cap={self.importance_cap} needs the sampler's log-probabilities, but {type(self.policy).__name__} samples "
+                "with the policy itself and reports none. Leave importance_cap at None."
+            )
+        each = advantages if advantages.ndim == 2 else advantages[batch.sequence].unsqueeze(1)
+        return each * truncated_importance(batch.old_log_prob, batch.sampler_log_prob, self.importance_cap)
+
     def _update_critic_learning_rate(self) -> None:
         rate = self.critic_lr_schedule(self._current_progress_remaining)
         self.logger.record("train/critic_learning_rate", rate)
@@ -436,6 +454,10 @@ class SequenceAlgorithm(BaseAlgorithm):
         self.logger.record("rollout/outcome_mean", batch.outcome.mean().item())
         if batch.greedy_outcome is not None:
             self.logger.record("rollout/greedy_outcome_mean", batch.greedy_outcome.mean().item())
+        if batch.sampler_log_prob is not None:
+            gap = (batch.old_log_prob - batch.sampler_log_prob)[batch.mask].abs()
+            self.logger.record("rollout/sampler_log_prob_gap", gap.mean().item())
+            self.logger.record("rollout/sampler_log_prob_gap_max", gap.max().item())
         if batch.values is not None:
             values = batch.values if batch.values.ndim == 1 else batch.values[batch.mask]
             self.logger.record("train/value_mean", values.mean().item())

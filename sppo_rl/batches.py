@@ -52,7 +52,7 @@ def make_batch(
         actions=actions,
         mask=mask,
         old_log_prob=old_log_prob,
-        sampler_log_prob=None,
+        sampler_log_prob=None if arrays.log_prob is None else th.as_tensor(arrays.log_prob),
         sequence=sequence,
         rewards=th.as_tensor(arrays.rewards),
         outcome=outcome,

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -23,7 +23,17 @@ from threadpoolctl import ThreadpoolController
 from sppo_rl.episodes import Arrays, EpisodeArrays, EpisodeBuffer, concatenate, put, take
 from sppo_rl.vec_env import BatchedVecEnv
 
-Sampler = Callable[[Arrays, np.ndarray], np.ndarray]
+
+class Sampled(NamedTuple):
+    """Actions of a sampler that also tells their log-probabilities, because it is not the code that trains."""
+
+    actions: np.ndarray
+    """(n, *act) as sampled."""
+    log_prob: np.ndarray
+    """(n, K) float32 nats, 0 where nothing was decided."""
+
+
+Sampler = Callable[[Arrays, np.ndarray], np.ndarray | Sampled]
 """Observations (n, *obs) and the n environment copies they come from → actions (n, *act) as sampled."""
 StepHook = Callable[[dict[str, Any]], bool]
 """Called after every step with the local variables that SB3's callbacks read; ``False`` stops the collection."""
@@ -76,6 +86,7 @@ def collect_episodes(
         rewards=concatenate([part.rewards for part in parts]),
         sequence=concatenate([part.sequence + offset for part, offset in zip(parts, offsets, strict=True)]),
         outcome=concatenate([part.outcome for part in parts]),
+        log_prob=None if parts[0].log_prob is None else concatenate([part.log_prob for part in parts]),
     )
 
 
@@ -122,12 +133,13 @@ class _Round(ABC):
             everyone = index.size == env.num_envs
             rows: Any = slice(None) if everyone else index
             observations = take(self.observations, rows)
-            actions = sample(observations, index)
+            drawn = sample(observations, index)
+            actions, log_prob = drawn if isinstance(drawn, Sampled) else (drawn, None)
             new_observations, rewards, dones, infos = self.step(index, actions, to_env)
             self.lengths[rows] += 1
             self.returns[rows] += rewards
             ends = dones | (self.lengths[rows] >= self.max_episode_steps)
-            buffer.add(rows, observations, actions, rewards, ends)
+            buffer.add(rows, observations, actions, rewards, ends, log_prob)
             if everyone and not isinstance(new_observations, dict):
                 self.observations = new_observations
             else:

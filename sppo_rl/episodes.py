@@ -30,7 +30,7 @@ class EpisodeBatch(NamedTuple):
     old_log_prob: th.Tensor
     """(M, K) nats, by the training code, under the policy that sampled."""
     sampler_log_prob: th.Tensor | None
-    """(M, K) nats as the generator reported them, where there is one."""
+    """(M, K) nats as the sampler reported them, if it does; 0 where masked."""
     sequence: th.Tensor
     """(M,) int64 in [0, S), non-decreasing."""
     rewards: th.Tensor
@@ -60,6 +60,8 @@ class EpisodeArrays(NamedTuple):
     rewards: np.ndarray
     sequence: np.ndarray
     outcome: np.ndarray
+    log_prob: np.ndarray | None = None
+    """(M, K) as the sampler reported them, if it does."""
 
 
 def take(arrays: Any, index: Any) -> Any:
@@ -157,9 +159,16 @@ class EpisodeBuffer:
         self._rewards = np.empty((0, num_envs), dtype=np.float32)
         self._ends = np.empty((0, num_envs), dtype=bool)
         self._active = np.empty((0, num_envs), dtype=bool)
+        self._log_prob: np.ndarray | None = None
 
     def add(
-        self, index: np.ndarray | slice, observations: Arrays, actions: np.ndarray, rewards: np.ndarray, ends: np.ndarray
+        self,
+        index: np.ndarray | slice,
+        observations: Arrays,
+        actions: np.ndarray,
+        rewards: np.ndarray,
+        ends: np.ndarray,
+        log_prob: np.ndarray | None = None,
     ) -> None:
         """
         Add one step of some copies.
@@ -169,6 +178,7 @@ class EpisodeBuffer:
         :param actions: (n, *act) what it sampled
         :param rewards: (n,)
         :param ends: (n,) bool, whether the episode ended with this step
+        :param log_prob: (n, K) nats, from samplers that tell them; then with every step
         """
         if self._steps == self._capacity:
             self._grow()
@@ -182,6 +192,10 @@ class EpisodeBuffer:
         self._actions[t, index] = actions.reshape((-1, *self._actions.shape[2:]))
         self._rewards[t, index] = rewards
         self._ends[t, index] = ends
+        if log_prob is not None:
+            if self._log_prob is None:
+                self._log_prob = np.empty((self._capacity, self._num_envs, log_prob.shape[1]), dtype=np.float32)
+            self._log_prob[t, index] = log_prob
         if not isinstance(index, slice):
             self._active[t] = False
         self._active[t, index] = True
@@ -201,6 +215,8 @@ class EpisodeBuffer:
             self._observations = enlarge(self._observations)
         self._actions, self._rewards = enlarge(self._actions), enlarge(self._rewards)
         self._ends, self._active = enlarge(self._ends), enlarge(self._active)
+        if self._log_prob is not None:
+            self._log_prob = enlarge(self._log_prob)
 
     def finish(self) -> EpisodeArrays:
         """
@@ -233,4 +249,5 @@ class EpisodeBuffer:
             rewards=rewards,
             sequence=np.cumsum(ends) - ends,
             outcome=np.add.reduceat(rewards.astype(np.float64), starts).astype(np.float32),
+            log_prob=None if self._log_prob is None else ragged(self._log_prob),
         )

@@ -69,6 +69,25 @@ def clipped_surrogate(log_prob: th.Tensor, old_log_prob: th.Tensor, advantages: 
     return -th.min(ratio * advantages, ratio.clamp(1.0 - clip_range, 1.0 + clip_range) * advantages)
 
 
+def truncated_importance(old_log_prob: th.Tensor, sampler_log_prob: th.Tensor, cap: float) -> th.Tensor:
+    """
+    Weights that correct for a sampler which is not quite the policy that trains: ``min(exp(old - sampler), cap)`` for each decision.
+
+    Another implementation, or another precision, of the same weights gives other probabilities, and its samples are then off-policy.
+    Without the cap the corrected gradient would be unbiased, with a variance that a single decision can blow up. Truncated importance
+    sampling: Ionides 2008, "Truncated Importance Sampling", JCGS 17(2); for language models: Yao et al. 2025, "Your Efficient RL
+    Framework Secretly Brings You Off-Policy RL Training".
+
+    The policy gives a token probability .5 and the sampler drew it with .4: weight 1.25. With .1: 5, cut to a cap of 2. With .8: .625.
+
+    :param old_log_prob: nats, by the training code, before the update; any shape
+    :param sampler_log_prob: nats, as the sampler reported them; same shape
+    :param cap: largest weight
+    :return: same shape, in [0, cap]; no gradient flows through it
+    """
+    return th.exp(old_log_prob - sampler_log_prob).clamp(max=cap).detach()
+
+
 def binary_cross_entropy(logits: th.Tensor, targets: th.Tensor) -> th.Tensor:
     """
     Critic loss of SPPO: ``-[R log V + (1-R) log(1-V)]`` with ``V = sigmoid(logits)``, stable for large logits.

@@ -20,7 +20,7 @@ def check_parameters(model: Any) -> None:
     for name, least in minimum.items():
         if getattr(model, name) < least:
             raise ValueError(f"{name} must be at least {least}, got {getattr(model, name)}.")
-    for name in ("max_grad_norm", "target_kl", "clip_range_vf"):
+    for name in ("max_grad_norm", "target_kl", "clip_range_vf", "importance_cap"):
         value = getattr(model, name)
         if value is not None and not value > 0.0:
             raise ValueError(f"{name} must be positive, got {value}.")

@@ -159,6 +159,9 @@ class SequencePolicy(BasePolicy):
         :return: see :data:`~sppo_rl.collection.Sampler`
         """
 
+    def sampling_ended(self) -> None:
+        """Called when the episodes of an update are played: memory that only sampling needs may be handed back."""
+
     @abstractmethod
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """

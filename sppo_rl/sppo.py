@@ -47,6 +47,8 @@ class SPPO(SequenceAlgorithm):
     :param group_size: episodes that start from the same state; 1 as in the paper
     :param loss_aggregation: ``"decision-mean"``, ``"sequence-mean"`` or ``"sequence-sum"``;
         see :func:`~sppo_rl.losses.decision_weights`
+    :param importance_cap: weigh each decision's surrogate by the policy's probability over that of the sampler, at most this; for
+        generators that report theirs. ``None`` for no correction; see :func:`~sppo_rl.losses.truncated_importance`
     :param max_episode_steps: cap for environments that set no limit of their own; a longer episode is cut and counts as ended
     :param use_sde: gSDE exploration as in SB3
     :param sde_sample_freq: environment steps between new gSDE matrices; -1 for once an update
@@ -79,6 +81,7 @@ class SPPO(SequenceAlgorithm):
         critic_warmup: int = 0,
         group_size: int = 1,
         loss_aggregation: str = "decision-mean",
+        importance_cap: float | None = None,
         max_episode_steps: int = 10_000,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
@@ -108,6 +111,7 @@ class SPPO(SequenceAlgorithm):
             critic_warmup=critic_warmup,
             group_size=group_size,
             loss_aggregation=loss_aggregation,
+            importance_cap=importance_cap,
             max_episode_steps=max_episode_steps,
             use_sde=use_sde,
             sde_sample_freq=sde_sample_freq,

@@ -14,10 +14,10 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
-from sppo_rl.collection import Sampler
+from sppo_rl.collection import Sampled, Sampler
 from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.llm.critic import PromptCritic
-from sppo_rl.llm.generation import Generator, Sampling, TransformersGenerator
+from sppo_rl.llm.generation import Generator, Sampling, make_generator
 from sppo_rl.llm.models import ModelSource, causal_model, critic_model, output_layer
 from sppo_rl.llm.tokens import by_token_budget, compute_in, hidden_states, lay_out, response_mask, token_log_probs
 from sppo_rl.policies import DecisionEvaluation, SequencePolicy, ValueScale
@@ -59,6 +59,10 @@ class TransformerPolicy(SequencePolicy):
     :param tokens_per_pass: tokens in one forward and backward pass; padding adds less than a third
     :param logits_per_pass: tokens whose logits exist at once
     :param responses_per_pass: responses generated side by side; ``None`` for all of an update
+    :param generator: what samples responses: ``"transformers"`` (the model itself), ``"vllm"`` (an engine in this process) or
+        ``"vllm-server"`` (over HTTP)
+    :param generator_kwargs: of :class:`~sppo_rl.llm.generation.VLLMGenerator`, such as ``{"gpu_memory_utilization": 0.5}``, or of
+        :class:`~sppo_rl.llm.generation.VLLMServerGenerator`, such as ``{"url": "http://127.0.0.1:8000"}``
     :param use_sde: gSDE is for continuous actions
     :raises ValueError: if spaces, vocabularies or a parameter do not fit; the message names it
     """
@@ -81,6 +85,8 @@ class TransformerPolicy(SequencePolicy):
         tokens_per_pass: int = 16384,
         logits_per_pass: int = 1024,
         responses_per_pass: int | None = None,
+        generator: str = "transformers",
+        generator_kwargs: dict[str, Any] | None = None,
         use_sde: bool = False,
     ):
         super().__init__(observation_space, action_space)
@@ -120,6 +126,8 @@ class TransformerPolicy(SequencePolicy):
             "tokens_per_pass": tokens_per_pass,
             "logits_per_pass": logits_per_pass,
             "responses_per_pass": responses_per_pass,
+            "generator": generator,
+            "generator_kwargs": generator_kwargs,
         }
         self.tokenizer, self.temperature, self.compute_dtype = tokenizer, temperature, _DTYPES[dtype]
         self.tokens_per_pass, self.logits_per_pass = tokens_per_pass, logits_per_pass
@@ -137,7 +145,14 @@ class TransformerPolicy(SequencePolicy):
         self.critic_optimizer = th.optim.AdamW(
             [{"params": self.critic_parameters()}], lr=lr_schedule(1.0), weight_decay=critic_weight_decay
         )
-        self.generator: Generator = TransformersGenerator(self.model, self.compute_dtype, responses_per_pass)
+        self.generator: Generator = make_generator(
+            generator,
+            self.model,
+            self.compute_dtype,
+            observation_space["prompt_ids"].shape[0] + self.max_new_tokens,
+            responses_per_pass,
+            generator_kwargs,
+        )
         self.weight_version = 0
         """Steps of the actor's optimizer; names the weights that a generator holds."""
         self.optimizer.register_step_post_hook(self._count_step)
@@ -201,28 +216,34 @@ class TransformerPolicy(SequencePolicy):
         version = self.weight_version
         self.generator.sync_weights(self.model.named_parameters(), version)
 
-        def sample(observations: Arrays, copies: np.ndarray) -> np.ndarray:
+        def sample(observations: Arrays, copies: np.ndarray) -> Sampled:
             assert isinstance(observations, dict)
             seed = 0 if deterministic else int(rng.integers(2**62))
             return self._respond(observations["prompt_ids"], observations["prompt_len"], seed, deterministic, version)
 
         return sample
 
-    def _respond(self, prompt_ids: np.ndarray, prompt_len: np.ndarray, seed: int, greedy: bool, version: int) -> np.ndarray:
+    def _respond(self, prompt_ids: np.ndarray, prompt_len: np.ndarray, seed: int, greedy: bool, version: int) -> Sampled:
         assert self.eos_token_id is not None
         lengths = prompt_len.reshape(-1)
         sampling = Sampling(self.max_new_tokens, self.eos_token_id, self.vocabulary, self.temperature, seed, greedy)
         prompts = [ids[:length] for ids, length in zip(prompt_ids, lengths, strict=True)]
         actions = np.full((len(prompts), self.max_new_tokens), self.vocabulary, dtype=np.int64)
+        log_prob = np.zeros(actions.shape, dtype=np.float32)
         for row, response in enumerate(self.generator.generate(prompts, sampling, version)):
-            actions[row, : len(response)] = response
-        return actions
+            actions[row, : len(response.token_ids)] = response.token_ids
+            log_prob[row, : len(response.token_ids)] = response.log_prob
+        return Sampled(actions, log_prob)
+
+    def sampling_ended(self) -> None:
+        """See :class:`~sppo_rl.policies.SequencePolicy`: the generator hands its memory back."""
+        self.generator.offload()
 
     def _predict(self, observation: Any, deterministic: bool = False) -> th.Tensor:
         seed = 0 if deterministic else int(th.randint(2**62, ()))
         self.generator.sync_weights(self.model.named_parameters(), self.weight_version)
         prompt_ids, prompt_len = observation["prompt_ids"].cpu().numpy(), observation["prompt_len"].cpu().numpy()
-        return th.as_tensor(self._respond(prompt_ids, prompt_len, seed, deterministic, self.weight_version))
+        return th.as_tensor(self._respond(prompt_ids, prompt_len, seed, deterministic, self.weight_version).actions)
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """See :class:`~sppo_rl.policies.SequencePolicy`: token ids as they are."""

@@ -33,7 +33,7 @@ def test_greedy_responses_are_those_of_hugging_faces_generate() -> None:
         whole = model.generate(
             th.as_tensor(prompt).unsqueeze(0), max_new_tokens=12, do_sample=False, eos_token_id=EOS, pad_token_id=0
         )
-        assert response.tolist() == whole[0, len(prompt) :].tolist()
+        assert response.token_ids.tolist() == whole[0, len(prompt) :].tolist()
 
 
 @pytest.mark.parametrize("responses_per_pass", [None, 3])
@@ -42,7 +42,8 @@ def test_every_token_is_the_choice_that_its_own_prefix_gives(responses_per_pass:
     model = tiny_model()
     made = generator(model, responses_per_pass=responses_per_pass)
     prompts = PROMPTS * 8
-    responses = made.generate(prompts, sampling(temperature=0.7), 3)
+    found = made.generate(prompts, sampling(temperature=0.7), 3)
+    responses = [response.token_ids for response in found]
     lengths = [len(response) for response in responses]
     assert min(lengths) < 6 < max(lengths), "rows must leave at different times for this test to mean something"
     # replay: the same random numbers on the probabilities of each prefix alone must choose the same tokens
@@ -62,7 +63,7 @@ def test_every_token_is_the_choice_that_its_own_prefix_gives(responses_per_pass:
                     th.zeros(VOCABULARY) if prefix is None else model(th.as_tensor(prefix)).logits[0, -1, :VOCABULARY]
                     for prefix in prefixes
                 ]
-            seen = choose(th.stack(logits), sampling(temperature=0.7), random).tolist()
+            seen = choose(th.stack(logits), sampling(temperature=0.7), random)[0].tolist()
             for row, token in zip(rows, seen, strict=True):
                 if row in running:
                     assert token == responses[row][step]
@@ -79,7 +80,7 @@ def test_samples_follow_the_training_distribution() -> None:
         "prompt_ids": np.tile(np.array([5, 6, 7] + [0] * (P - 3)), (8000, 1)),
         "prompt_len": np.full((8000, 1), 3),
     }
-    taken = policy.make_sampler(np.random.default_rng(0))(observations, np.arange(8000))
+    taken = policy.make_sampler(np.random.default_rng(0))(observations, np.arange(8000)).actions
     counts = np.bincount(taken[:, 0], minlength=VOCABULARY)
     one = {name: th.as_tensor(values[:1]) for name, values in observations.items()}
     answers = th.full((VOCABULARY, taken.shape[1]), VOCABULARY)
@@ -97,7 +98,7 @@ def test_samples_follow_the_training_distribution() -> None:
 def test_a_response_ends_with_its_end_of_sequence_or_at_the_budget() -> None:
     policy = make(model=tiny_model())
     observations = {"prompt_ids": np.tile(np.array([5] + [0] * (P - 1)), (300, 1)), "prompt_len": np.ones((300, 1), np.int64)}
-    taken = policy.make_sampler(np.random.default_rng(0))(observations, np.arange(300))
+    taken = policy.make_sampler(np.random.default_rng(0))(observations, np.arange(300)).actions
     assert taken.shape == (300, 5)
     ended = 0
     for row in taken:
@@ -116,8 +117,8 @@ def test_the_seed_decides_and_pytorchs_generator_is_left_alone() -> None:
     first, again = (made.generate(PROMPTS, sampling(), 3) for _ in range(2))
     other = made.generate(PROMPTS, sampling(seed=6), 3)
     assert th.equal(th.get_rng_state(), before)
-    assert [r.tolist() for r in first] == [r.tolist() for r in again]
-    assert [r.tolist() for r in first] != [r.tolist() for r in other]
+    assert [r.token_ids.tolist() for r in first] == [r.token_ids.tolist() for r in again]
+    assert [r.token_ids.tolist() for r in first] != [r.token_ids.tolist() for r in other]
 
 
 def test_weights_of_another_version_are_refused() -> None:

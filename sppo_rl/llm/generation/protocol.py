@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch as th
@@ -31,6 +31,15 @@ class Sampling:
     greedy: bool = False
 
 
+class Response(NamedTuple):
+    """One sampled response."""
+
+    token_ids: np.ndarray
+    """(length,) int64: at most ``max_new_tokens``, nothing behind the end-of-sequence token."""
+    log_prob: np.ndarray
+    """(length,) float32 nats, as the sampler computed them: at the sampling temperature; at temperature 1 for greedy responses."""
+
+
 class Generator(Protocol):
     """
     Samples responses with weights that are handed over before each collection.
@@ -46,13 +55,30 @@ class Generator(Protocol):
         :param version: what these weights are called from now on
         """
 
-    def generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, version: int) -> list[np.ndarray]:
+    def generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, version: int) -> list[Response]:
         """
         Sample one response to each prompt.
 
         :param prompts: token ids, (length,) int64 each
         :param sampling: see :class:`Sampling`
         :param version: the weights the caller means
-        :return: the sampled token ids, (length,) int64 each: at most ``max_new_tokens``, nothing behind the end-of-sequence token
         :raises RuntimeError: if the generator's weights are of another version
         """
+
+    def offload(self) -> None:
+        """Hand memory back until the next :meth:`sync_weights`; nothing can be sampled in between."""
+
+
+def require_version(held: int | None, asked: int) -> None:
+    """
+    Refuse to sample with other weights than the caller means.
+
+    :param held: version of the generator's weights; ``None`` for no weights
+    :param asked: version the caller means
+    :raises RuntimeError: if they differ
+    """
+    if held != asked:
+        raise RuntimeError(
+            f"The generator has weights of version {held}, but version {asked} was asked for: call sync_weights() after every change of "
+            "the weights."
+        )

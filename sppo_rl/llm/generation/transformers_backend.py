@@ -8,7 +8,7 @@ import numpy as np
 import torch as th
 from transformers import DynamicCache, PreTrainedModel
 
-from sppo_rl.llm.generation.protocol import Sampling
+from sppo_rl.llm.generation.protocol import Response, Sampling, require_version
 from sppo_rl.llm.models import output_layer
 from sppo_rl.llm.tokens import compute_in
 
@@ -41,8 +41,11 @@ class TransformersGenerator:
         """
         self.version = version
 
+    def offload(self) -> None:
+        """Nothing to hand back: the weights are the trainer's, and the cache lives as long as a call."""
+
     @th.no_grad()
-    def generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, version: int) -> list[np.ndarray]:
+    def generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, version: int) -> list[Response]:
         """
         Sample one response to each prompt; see :class:`~sppo_rl.llm.generation.Generator`.
 
@@ -50,17 +53,13 @@ class TransformersGenerator:
         :param sampling: see :class:`~sppo_rl.llm.generation.Sampling`
         :param version: the weights the caller means
         """
-        if version != self.version:
-            raise RuntimeError(
-                f"The generator has weights of version {self.version}, but version {version} was asked for: call sync_weights() after "
-                "every change of the weights."
-            )
+        require_version(self.version, version)
         device = self.model.device
         random = th.Generator(device).manual_seed(sampling.seed)
         was_training = self.model.training
         self.model.eval()
         size = self.responses_per_pass or max(len(prompts), 1)
-        responses: list[np.ndarray] = []
+        responses: list[Response] = []
         # one context for all steps: autocast converts each weight once in it
         with compute_in(self.dtype, device):
             for first in range(0, len(prompts), size):
@@ -68,7 +67,7 @@ class TransformersGenerator:
         self.model.train(was_training)
         return responses
 
-    def _generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, random: th.Generator) -> list[np.ndarray]:
+    def _generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, random: th.Generator) -> list[Response]:
         device, count = self.model.device, len(prompts)
         body, head = self.model.base_model, output_layer(self.model)
         width = max(map(len, prompts))
@@ -82,6 +81,7 @@ class TransformersGenerator:
         positions = (visible[:, :width].cumsum(dim=1) - 1).clamp(min=0)
         cache = DynamicCache(config=self.model.config)
         sampled = th.full((count, sampling.max_new_tokens), sampling.eos_token_id, dtype=th.int64, device=device)
+        log_probs = th.zeros(count, sampling.max_new_tokens, device=device)
         lengths = th.full((count,), sampling.max_new_tokens, dtype=th.int64, device=device)
         rows = th.arange(count, device=device)
         running = th.ones(count, dtype=th.bool, device=device)
@@ -93,8 +93,9 @@ class TransformersGenerator:
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, -1]
-            tokens = choose(head(hidden)[:, : sampling.vocab_size], sampling, random)
+            tokens, log_prob = choose(head(hidden)[:, : sampling.vocab_size], sampling, random)
             sampled[rows[running], step] = tokens[running]
+            log_probs[rows[running], step] = log_prob[running]
             ended = running & (tokens == sampling.eos_token_id)
             lengths[rows[ended]] = step + 1
             running &= ~ended
@@ -106,22 +107,24 @@ class TransformersGenerator:
                 keep = running.nonzero().squeeze(1)
                 cache.batch_select_indices(keep)
                 rows, running, visible, ids, positions = rows[keep], running[keep], visible[keep], ids[keep], positions[keep]
-        responses, ends = sampled.cpu().numpy(), lengths.tolist()
-        return [response[:end] for response, end in zip(responses, ends, strict=True)]
+        each = zip(sampled.cpu().numpy(), log_probs.cpu().numpy(), lengths.tolist(), strict=True)
+        return [Response(tokens[:end], log_prob[:end]) for tokens, log_prob, end in each]
 
 
-def choose(logits: th.Tensor, sampling: Sampling, random: th.Generator) -> th.Tensor:
+def choose(logits: th.Tensor, sampling: Sampling, random: th.Generator) -> tuple[th.Tensor, th.Tensor]:
     """
     Choose the next tokens.
 
     :param logits: (n, V)
     :param sampling: see :class:`~sppo_rl.llm.generation.Sampling`
     :param random: on the logits' device
-    :return: (n,) int64
+    :return: (n,) int64, and (n,) float32 nats, at temperature 1 if greedy
     """
     if sampling.greedy:
-        return logits.argmax(dim=1)
+        tokens = logits.argmax(dim=1)
+        return tokens, logits.float().log_softmax(dim=1).gather(1, tokens.unsqueeze(1)).squeeze(1)
     probabilities = th.softmax(logits.float() / sampling.temperature, dim=1)
     # the first of V exponential clocks to ring, each at the rate of its probability, is a sample
     waiting = th.empty_like(probabilities).exponential_(generator=random)
-    return (probabilities / waiting).argmax(dim=1)
+    tokens = (probabilities / waiting).argmax(dim=1)
+    return tokens, probabilities.gather(1, tokens.unsqueeze(1)).squeeze(1).log()

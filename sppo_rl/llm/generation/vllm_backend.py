@@ -1,0 +1,195 @@
+"""Generation with a vLLM engine in this process."""
+
+from __future__ import annotations
+
+import os
+import random
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
+
+import numpy as np
+import torch as th
+from transformers import PreTrainedModel
+
+from sppo_rl.llm.generation.protocol import Response, Sampling, require_version
+from sppo_rl.llm.generation.vllm_extension import EXTENSION, require_vllm
+from sppo_rl.llm.generation.vllm_sync import (
+    probe_tokens,
+    read_response,
+    request_options,
+    request_seeds,
+    require_same_names,
+    require_synced,
+    trainer_log_probs,
+    vectors,
+)
+from sppo_rl.llm.models import output_layer
+
+_CPU_CACHE_BYTES = 2**30
+"""Key-value cache on a CPU, where vLLM would take most of the machine's memory."""
+_GPU_SHARE = 0.4
+"""Of the GPU's memory for weights and cache: trainer and engine share the card."""
+
+
+class VLLMGenerator:
+    """
+    An engine of vLLM in this process; see :class:`~sppo_rl.llm.generation.Generator`.
+
+    The engine is built at the first :meth:`sync_weights`, from a temporary folder of the model's configuration and weights, so it makes no
+    difference where the model came from. Every update is checked (see :func:`~sppo_rl.llm.generation.vllm_sync.require_synced`). Each
+    response has a seed of its own, derived from ``sampling.seed``. On a GPU, :meth:`offload` frees the engine's memory.
+
+    :param model: the policy's causal model
+    :param dtype: what the engine computes in; never ``"auto"``, which would make bfloat16 of float32
+    :param max_model_len: tokens of the longest prompt and response together
+    :param engine: further arguments of ``vllm.LLM``, such as ``gpu_memory_utilization`` or ``max_num_seqs``
+    """
+
+    def __init__(self, model: PreTrainedModel, dtype: th.dtype = th.float32, max_model_len: int | None = None, **engine: Any):
+        self.model, self.dtype, self.max_model_len = model, dtype, max_model_len
+        self.engine_options = engine
+        self.version: int | None = None
+        self._llm: Any = None
+        self._asleep = False
+
+    def sync_weights(self, named_parameters: Iterable[tuple[str, th.Tensor]], version: int) -> None:
+        """
+        Copy the weights into the engine and make sure that they arrived.
+
+        :param named_parameters: under the names they have in the causal model; tied weights come once
+        :param version: what these weights are called from now on
+        :raises ValueError: if the names are not those of the model's checkpoint
+        :raises RuntimeError: if the engine does not compute with them afterwards
+        """
+        self.version = None
+        weights = [(name, parameter.detach()) for name, parameter in named_parameters]
+        require_same_names({name for name, _ in self.model.named_parameters()}, {name for name, _ in weights})
+        if self._llm is None:
+            self._llm = self._build()
+        if self._asleep:
+            self._llm.wake_up(tags=["weights"])
+        self._llm.collective_rpc("sppo_load", args=(weights,))
+        if self._asleep:
+            self._llm.wake_up(tags=["kv_cache"])
+            self._asleep = False
+        # cached keys and values are of the old weights
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError(
+                "vLLM did not reset its prefix cache: requests of someone else are still running in this engine."
+            )
+        self._require_synced(weights)
+        self.version = version
+
+    def generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, version: int) -> list[Response]:
+        """
+        Sample one response to each prompt; see :class:`~sppo_rl.llm.generation.Generator`.
+
+        :param prompts: token ids, (length,) int64 each
+        :param sampling: see :class:`~sppo_rl.llm.generation.Sampling`
+        :param version: the weights the caller means
+        :raises ValueError: if a prompt and its response may not fit into ``max_model_len``
+        """
+        require_version(self.version, version)
+        longest = max(map(len, prompts), default=0) + sampling.max_new_tokens
+        if self.max_model_len is not None and longest > self.max_model_len:
+            raise ValueError(
+                f"A prompt and its response may take {longest} tokens, but the engine was built for max_model_len={self.max_model_len}."
+            )
+        options = request_options(sampling, output_layer(self.model).weight.shape[0])
+        from vllm import SamplingParams
+
+        requests = [SamplingParams(**options, seed=seed) for seed in request_seeds(sampling.seed, len(prompts))]
+        responses = []
+        for output in self._run(prompts, requests):
+            tokens, entries = output.outputs[0].token_ids, output.outputs[0].logprobs
+            log_prob = [entry[token].logprob for token, entry in zip(tokens, entries, strict=True)]
+            responses.append(read_response(tokens, log_prob, sampling))
+        return responses
+
+    def offload(self) -> None:
+        """Free the engine's weights and cache on a GPU (vLLM's sleep level 2); nothing happens on a CPU, where vLLM has no sleep."""
+        if self._llm is not None and self._sleeps and not self._asleep:
+            self.version = None
+            self._llm.sleep(level=2)
+            self._asleep = True
+
+    @property
+    def _sleeps(self) -> bool:
+        return bool(self.engine_options.get("enable_sleep_mode", th.cuda.is_available()))
+
+    def _require_synced(self, weights: list[tuple[str, th.Tensor]]) -> None:
+        from vllm import SamplingParams
+
+        sent = vectors(weights)
+        stored = self._llm.collective_rpc("sppo_stored", args=(list(sent),))[0]
+        # one more token is generated behind the probe
+        tokens = probe_tokens(self.model, None if self.max_model_len is None else self.max_model_len - 1)
+        probe = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
+        (output,) = self._run([tokens], [probe])
+        engine = [entry[token].logprob for token, entry in zip(tokens[1:].tolist(), output.prompt_logprobs[1:], strict=True)]
+        require_synced(sent, stored, trainer_log_probs(self.model, tokens, self.dtype), np.array(engine), self.dtype)
+
+    def _run(self, prompts: Sequence[np.ndarray], requests: list[Any]) -> list[Any]:
+        """Outputs of vLLM in the order of the prompts."""
+        given = [{"prompt_token_ids": prompt.tolist()} for prompt in prompts]
+        with _eager(self._llm.llm_engine.vllm_config.model_config.enforce_eager):
+            outputs: list[Any] = self._llm.generate(given, requests, use_tqdm=False)
+        return outputs
+
+    def _build(self) -> Any:
+        cuda = th.cuda.is_available()
+        # in this process: weights are then handed over as they are. Threads stay unpinned, they are the trainer's too.
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        with _undisturbed():
+            try:
+                import vllm
+            except ImportError as error:
+                raise ImportError(
+                    f"generator='vllm' needs vLLM ({error}): pip install 'sppo-rl[vllm]' on a machine with a GPU; docs/llm.md says how on "
+                    "one without."
+                ) from error
+            require_vllm(vllm.__version__)
+            options = {
+                "dtype": str(self.dtype).removeprefix("torch."),
+                "max_model_len": self.max_model_len,
+                "skip_tokenizer_init": True,
+                "generation_config": "vllm",
+                "logprobs_mode": "processed_logprobs",
+                "worker_extension_cls": EXTENSION,
+                "enable_sleep_mode": self._sleeps,
+                # compiling takes half a minute on a CPU and gains nothing there
+                "enforce_eager": not cuda,
+                **({"gpu_memory_utilization": _GPU_SHARE} if cuda else {"kv_cache_memory_bytes": _CPU_CACHE_BYTES}),
+                **self.engine_options,
+            }
+            with tempfile.TemporaryDirectory(prefix="sppo_rl_policy_") as folder:
+                self.model.save_pretrained(folder)
+                return vllm.LLM(model=folder, **options)
+
+
+def _eager(eager: bool) -> AbstractContextManager[Any]:
+    """With ``enforce_eager`` vLLM still compiles small functions, which costs a fresh machine half a minute: run them as they are."""
+    return th.compiler.set_stance("force_eager") if eager else nullcontext()
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Building an engine seeds every generator of the process and disables ``torch.set_num_threads``: put both back."""
+    python, numpy, torch = random.getstate(), np.random.get_state(), th.get_rng_state()  # noqa: NPY002
+    cuda = th.cuda.get_rng_state_all() if th.cuda.is_available() else []
+    set_num_threads, threads = th.set_num_threads, th.get_num_threads()
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)  # noqa: NPY002
+        th.set_rng_state(torch)
+        if cuda:
+            th.cuda.set_rng_state_all(cuda)
+        th.set_num_threads = set_num_threads
+        th.set_num_threads(threads)

@@ -1,0 +1,175 @@
+"""What both vLLM backends share: how a request is put, how a response is read, and how a weight update is checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch as th
+from transformers import PreTrainedModel
+
+from sppo_rl.llm.generation.protocol import Response, Sampling
+from sppo_rl.llm.generation.vllm_extension import COMPARED
+from sppo_rl.llm.models import output_layer
+from sppo_rl.llm.tokens import compute_in
+
+PROBE_TOKENS = 32
+TOLERANCE = {th.float32: 1e-3, th.bfloat16: 0.2}
+"""Mean absolute difference of log-probabilities, nats, between two implementations of the same model in one precision."""
+EXCLUDED = -100.0
+"""Added to logits of ids that are no tokens; the largest bias that vLLM takes. It leaves them a probability of about e^-100."""
+
+
+def request_options(sampling: Sampling, outputs: int) -> dict[str, Any]:
+    """
+    Fields of vLLM's ``SamplingParams`` without the seed.
+
+    Those that a model's ``generation_config`` would set (Qwen2.5 ships ``top_p=0.8`` and a repetition penalty) are all given, so that
+    none of them leaks in.
+
+    :param sampling: see :class:`~sppo_rl.llm.generation.Sampling`
+    :param outputs: of the model's output layer; those from ``vocab_size`` on are excluded
+    """
+    return {
+        "max_tokens": sampling.max_new_tokens,
+        "min_tokens": 0,
+        "temperature": 0.0 if sampling.greedy else sampling.temperature,
+        "top_p": 1.0,
+        "top_k": 0,
+        "min_p": 0.0,
+        "repetition_penalty": 1.0,
+        "presence_penalty": 0.0,
+        "frequency_penalty": 0.0,
+        "stop_token_ids": [sampling.eos_token_id],
+        # the model's own idea of an end does not count, only the one above
+        "ignore_eos": True,
+        "logit_bias": {token: EXCLUDED for token in range(sampling.vocab_size, outputs)} or None,
+        "logprobs": 0,
+        "detokenize": False,
+    }
+
+
+def request_seeds(seed: int, count: int) -> list[int]:
+    """
+    One seed for each request of a batch, so that a response does not depend on how vLLM batches it.
+
+    :param seed: of the batch
+    :param count: number of requests
+    :return: in [0, 2^63)
+    """
+    words = np.random.SeedSequence(seed).generate_state(count, np.uint64)
+    return [int(word >> np.uint64(1)) for word in words]
+
+
+def read_response(token_ids: Sequence[int], log_prob: Sequence[float], sampling: Sampling) -> Response:
+    """
+    Hold a response to what was asked for.
+
+    :param token_ids: as vLLM returned them
+    :param log_prob: of each token, nats
+    :param sampling: what was asked for
+    :raises RuntimeError: if it holds an id that is no token, goes on behind its end, or stops without reason
+    """
+    tokens = np.asarray(token_ids, dtype=np.int64)
+    ended = sampling.eos_token_id in tokens
+    at_end = tokens[-1:] == sampling.eos_token_id
+    whole = at_end.all() and (tokens == sampling.eos_token_id).sum() == 1 if ended else len(tokens) == sampling.max_new_tokens
+    if len(tokens) == 0 or not whole or tokens.max() >= sampling.vocab_size or len(log_prob) != len(tokens):
+        raise RuntimeError(
+            f"vLLM returned {len(tokens)} tokens with {len(log_prob)} log-probabilities: {tokens.tolist()[:20]}…; expected ids below "
+            f"{sampling.vocab_size}, up to the end-of-sequence token {sampling.eos_token_id} or {sampling.max_new_tokens} in all."
+        )
+    return Response(tokens, np.asarray(log_prob, dtype=np.float32))
+
+
+def require_same_names(expected: set[str], given: set[str]) -> None:
+    """
+    Compare parameter names before weights are handed over: a name that vLLM does not know may be passed over in silence.
+
+    :param expected: names in the checkpoint
+    :param given: names of the parameters to hand over
+    :raises ValueError: if they differ; the message names some
+    """
+    if expected != given:
+        missing, unknown = sorted(expected - given), sorted(given - expected)
+        raise ValueError(
+            f"The parameters to synchronise are not those of the model's checkpoint: {len(missing)} missing {missing[:3]}, {len(unknown)} "
+            f"unknown {unknown[:3]}. Pass model.named_parameters() of the causal model itself (tied weights once, adapters merged)."
+        )
+
+
+def probe_tokens(model: PreTrainedModel, longest: int | None = None) -> np.ndarray:
+    """
+    Tokens whose log-probabilities are compared after every update: fixed ones, from all over the vocabulary.
+
+    :param model: causal
+    :param longest: at most so many
+    :return: (p,) int64
+    """
+    count = min(PROBE_TOKENS, longest or PROBE_TOKENS)
+    return np.random.default_rng(0).integers(output_layer(model).weight.shape[0], size=count)
+
+
+@th.no_grad()
+def trainer_log_probs(model: PreTrainedModel, tokens: np.ndarray, dtype: th.dtype) -> np.ndarray:
+    """
+    Log-probability of each token but the first, as the training model sees it, over all outputs and at temperature 1.
+
+    :param model: causal
+    :param tokens: (p,) int64
+    :param dtype: what it computes in
+    :return: (p - 1,) float32 nats
+    """
+    was_training = model.training
+    model.eval()
+    ids = th.as_tensor(tokens, device=model.device).unsqueeze(0)
+    with compute_in(dtype, model.device):
+        logits = model(input_ids=ids, use_cache=False).logits[0, :-1]
+    model.train(was_training)
+    chosen: np.ndarray = logits.float().log_softmax(dim=1).gather(1, ids[0, 1:, None]).squeeze(1).cpu().numpy()
+    return chosen
+
+
+def vectors(weights: Sequence[tuple[str, th.Tensor]]) -> dict[str, th.Tensor]:
+    """
+    The parameters that an engine stores as they are, if it stores them under the same name: those of one dimension.
+
+    :param weights: names and parameters
+    """
+    return {name: weight for name, weight in weights if weight.ndim == 1}
+
+
+def require_synced(
+    sent: dict[str, th.Tensor],
+    stored: dict[str, list[float]],
+    trainer: np.ndarray,
+    engine: np.ndarray,
+    dtype: th.dtype,
+) -> None:
+    """
+    Make sure that the engine computes with the weights it was sent.
+
+    Two checks: parameters of one dimension, where the smallest step shows, must be stored exactly; and the probe's log-probabilities must
+    agree, which all weights go into.
+
+    :param sent: parameters of one dimension
+    :param stored: the first values that the engine has of some of them
+    :param trainer: (p,) nats
+    :param engine: (p,) nats
+    :param dtype: what the engine computes in
+    :raises RuntimeError: if either fails; the message says what was seen
+    """
+    for name, values in stored.items():
+        expected = sent[name].detach()[:COMPARED].to(dtype).float().cpu()
+        if not th.equal(expected, th.tensor(values)):
+            raise RuntimeError(
+                f"The weight update did not reach vLLM: its {name} begins with {values[:3]}, the trainer's with {expected.tolist()[:3]}."
+            )
+    gap = float(np.abs(trainer - engine).mean())
+    if not gap <= TOLERANCE[dtype]:
+        raise RuntimeError(
+            f"After the weight update vLLM's log-probabilities are off by {gap:.3g} nats on average (at most {TOLERANCE[dtype]} is "
+            f"rounding in {dtype}): vLLM {engine[:3].tolist()}, the trainer {trainer[:3].tolist()}. Some weights are wrong or missing in "
+            "the engine, or it computes in another precision."
+        )
