@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# SPPO, PPO (ours) and PPO (Stable-Baselines3) from the same priors on the six control tasks, five seeds each.
-# Resumable: give the same command again after a kill. One task: benchmarks/control_comparison.sh Hopper
+# SPPO, its rivals in the same engine and PPO of Stable-Baselines3, from the same priors on the six control tasks, five seeds each.
+# Resumable: give the same command again after a kill. One task, three algorithms: ALGOS="sppo ppo sb3-ppo" benchmarks/control_comparison.sh Hopper
 set -euo pipefail
 cd "$(dirname "$0")/.."
+algos=${ALGOS:-sppo ppo ppo-bce grpo rloo remax sb3-ppo}
 command=${SPPO_RL:-.venv/bin/sppo-rl}
 declare -A episodes=(
   [PrecisionCartPole200]=5000 [PrecisionCartPole]=1500 [MountainCar]=1000 [Pendulum]=1000 [LunarLander]=3000 [Hopper]=1000
@@ -11,7 +12,7 @@ tasks=("$@")
 [ ${#tasks[@]} -gt 0 ] || tasks=(PrecisionCartPole200 MountainCar Pendulum PrecisionCartPole LunarLander Hopper)
 for task in "${tasks[@]}"; do
   count=${episodes[$task]}
-  "$command" compare --env "sppo_rl/$task-v0" --algos sppo ppo sb3-ppo --seeds 5 --episodes "$count" \
+  "$command" compare --env "sppo_rl/$task-v0" --algos $algos --seeds "${SEEDS:-5}" --episodes "$count" \
     --eval-every $((count / 10)) --eval-episodes 100 --jobs "${JOBS:-2}" --output "runs/control_comparison/$task"
   mkdir -p "benchmarks/results/control_comparison/$task"
   cp "runs/control_comparison/$task"/{results.csv,summary.csv,table.md,plot.png} "benchmarks/results/control_comparison/$task/"
