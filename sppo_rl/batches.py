@@ -34,8 +34,13 @@ def make_batch(
     sequence = th.as_tensor(arrays.sequence)
     observations, actions = as_tensors(arrays.observations), th.as_tensor(arrays.actions)
     contexts, outcome = as_tensors(first_observations(arrays)), th.as_tensor(arrays.outcome)
+    sampler_log_prob = None if arrays.log_prob is None else th.as_tensor(arrays.log_prob)
     with th.no_grad():
-        old_log_prob, mask = _log_prob_and_mask(policy, observations, actions)
+        if sampler_log_prob is not None and policy.sampler_trains():
+            # a forward pass over all responses saved
+            old_log_prob, mask, sampler_log_prob = sampler_log_prob, policy.decision_mask(actions), None
+        else:
+            old_log_prob, mask = _log_prob_and_mask(policy, observations, actions)
         reference_log_prob = None
         if reference is not None:
             with exchanged(policy.actor_parameters(), reference):
@@ -52,7 +57,7 @@ def make_batch(
         actions=actions,
         mask=mask,
         old_log_prob=old_log_prob,
-        sampler_log_prob=None if arrays.log_prob is None else th.as_tensor(arrays.log_prob),
+        sampler_log_prob=sampler_log_prob,
         sequence=sequence,
         rewards=th.as_tensor(arrays.rewards),
         outcome=outcome,

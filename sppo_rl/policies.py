@@ -159,6 +159,19 @@ class SequencePolicy(BasePolicy):
         :return: see :data:`~sppo_rl.collection.Sampler`
         """
 
+    def sampler_trains(self) -> bool:
+        """Whether the log-probabilities that the sampler tells are the training code's own, so that nobody need compute them again."""
+        return False
+
+    def decision_mask(self, actions: th.Tensor) -> th.Tensor:
+        """
+        Tell which decisions of a step were sampled.
+
+        :param actions: (n, *act)
+        :return: (n, K) bool; one decision a step by default
+        """
+        return th.ones(len(actions), 1, dtype=th.bool)
+
     def sampling_ended(self) -> None:
         """Called when the episodes of an update are played: memory that only sampling needs may be handed back."""
 

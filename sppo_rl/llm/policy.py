@@ -245,6 +245,14 @@ class TransformerPolicy(SequencePolicy):
         prompt_ids, prompt_len = observation["prompt_ids"].cpu().numpy(), observation["prompt_len"].cpu().numpy()
         return th.as_tensor(self._respond(prompt_ids, prompt_len, seed, deterministic, self.weight_version).actions)
 
+    def sampler_trains(self) -> bool:
+        """See :class:`~sppo_rl.policies.SequencePolicy`."""
+        return self.generator.is_training_code
+
+    def decision_mask(self, actions: th.Tensor) -> th.Tensor:
+        """See :class:`~sppo_rl.policies.SequencePolicy`: the response's tokens."""
+        return response_mask(actions, self.vocabulary)
+
     def to_env(self, actions: np.ndarray) -> np.ndarray:
         """See :class:`~sppo_rl.policies.SequencePolicy`: token ids as they are."""
         return actions

@@ -87,6 +87,6 @@ def test_pieces_give_the_values_and_gradients_of_the_whole(at_once: int, tempera
     (weights[0] * found[0] + weights[1] * found[1]).sum().backward()
     th.testing.assert_close(found[0], expected[0])
     th.testing.assert_close(found[1], expected[1])
-    th.testing.assert_close(hidden.grad, reference[0], rtol=1e-5, atol=1e-7)
-    th.testing.assert_close(head.weight.grad, reference[1], rtol=1e-5, atol=1e-7)
+    th.testing.assert_close(hidden.grad, reference[0], rtol=1e-4, atol=1e-6)
+    th.testing.assert_close(head.weight.grad, reference[1], rtol=1e-4, atol=1e-6)
     assert head.weight.grad[11:].abs().max() == 0.0, "outputs that belong to no token are not trained"  # type: ignore[index]

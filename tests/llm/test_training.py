@@ -13,6 +13,7 @@ import torch as th
 from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.envs.reasoning import MathReasoningEnv, MathReasoningVecEnv, from_pairs
+from sppo_rl.episodes import EpisodeBatch
 from tests.llm.conftest import EOS, TOKENIZER, VOCABULARY, echo_env, tiny_config
 
 SMALL = {"model": tiny_config(16, 1)}
@@ -128,3 +129,81 @@ def test_without_transformers_it_is_said_what_to_install() -> None:
     )
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "'TransformerPolicy' needs transformers: pip install 'sppo-rl[llm]'."
+
+
+def one_batch(model: SPPO) -> EpisodeBatch:
+    """The episodes of one update, which is not made."""
+    batches: list[EpisodeBatch] = []
+    train, model.train = model.train, batches.append  # type: ignore[method-assign]
+    model.learn(model.n_episodes, log_interval=None)  # type: ignore[arg-type]
+    model.train = train  # type: ignore[method-assign]
+    return batches[0]
+
+
+def test_the_samplers_log_probs_are_logged_and_truncated_importance_weighs_each_decision() -> None:
+    """A sampler that is off by known factors: the step is minus the gradient of a loss written down here."""
+    cap, rate = 1.5, 0.25
+    model = SPPO(
+        "TransformerPolicy", echo_env(budget=3), n_episodes=16, n_epochs=1, max_grad_norm=1e9, importance_cap=cap,
+        policy_kwargs=SMALL, seed=0, device="cpu",
+    )  # fmt: skip
+    batch = one_batch(model)
+    assert batch.sampler_log_prob is not None
+    assert (batch.old_log_prob - batch.sampler_log_prob).abs().max() < 1e-4, "the model itself samples"
+    assert (batch.sampler_log_prob[~batch.mask] == 0.0).all()
+    factors = th.linspace(0.5, 2.5, batch.mask.numel()).view_as(batch.old_log_prob)
+    batch = batch._replace(sampler_log_prob=batch.old_log_prob - factors.log())
+    policy: Any = model.policy
+    policy.optimizer = th.optim.SGD(policy.actor_parameters(), lr=rate)
+    model.lr_schedule = lambda _: rate
+    before = [parameter.detach().clone() for parameter in policy.actor_parameters()]
+    log_prob = policy.evaluate_decisions(batch.observations, batch.actions).log_prob
+    assert batch.values is not None
+    advantage = (batch.outcome - batch.values).unsqueeze(1)
+    loss = -(factors.clamp(max=cap) * log_prob * advantage)[batch.mask].mean()
+    gradients = th.autograd.grad(loss, policy.actor_parameters())
+    model.train(batch)
+    for old, new, gradient in zip(before, policy.actor_parameters(), gradients, strict=True):
+        th.testing.assert_close(new, old - rate * gradient, rtol=1e-4, atol=1e-6)
+    gaps = factors.log().abs()[batch.mask]
+    logged = model.logger.name_to_value
+    assert logged["rollout/sampler_log_prob_gap"] == pytest.approx(gaps.mean().item(), rel=1e-4)
+    assert logged["rollout/sampler_log_prob_gap_max"] == pytest.approx(gaps.max().item(), rel=1e-4)
+
+
+def test_truncated_importance_needs_a_sampler_that_tells() -> None:
+    model = SPPO("MlpPolicy", "CartPole-v1", importance_cap=2.0, n_episodes=2, device="cpu")
+    with pytest.raises(ValueError, match=r"importance_cap=2\.0 needs the sampler's log-probabilities, but MlpPolicy"):
+        model.learn(1)
+    with pytest.raises(ValueError, match=r"importance_cap must be positive, got 0\.0"):
+        SPPO("MlpPolicy", "CartPole-v1", importance_cap=0.0, device="cpu")
+
+
+def test_log_probs_stay_with_their_responses_when_copies_play_several_episodes() -> None:
+    env = echo_env(budget=3).batched(3)
+    model = SPPO("TransformerPolicy", env, n_episodes=8, policy_kwargs=SMALL, seed=0, device="cpu")
+    batch = one_batch(model)
+    assert batch.sampler_log_prob is not None
+    assert len({tuple(row) for row in batch.actions.tolist()}) > 4
+    th.testing.assert_close(batch.sampler_log_prob, batch.old_log_prob, rtol=0.0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("dtype", "again"), [("float32", False), ("bfloat16", True)])
+def test_log_probabilities_are_computed_twice_only_where_the_sampler_rounds_otherwise(dtype: str, again: bool) -> None:
+    model = SPPO(
+        "TransformerPolicy",
+        echo_env(budget=5),
+        n_episodes=24,
+        policy_kwargs={**SMALL, "dtype": dtype, "temperature": 0.8},
+        seed=0,
+        device="cpu",
+    )
+    batches: list[Any] = []
+    model.train = batches.append  # type: ignore[method-assign]
+    model.learn(24)
+    (batch,) = batches
+    with th.no_grad():
+        evaluation = model.policy.evaluate_decisions(batch.observations, batch.actions)
+    assert th.equal(batch.mask, evaluation.mask)
+    assert (batch.sampler_log_prob is not None) == again
+    th.testing.assert_close(batch.old_log_prob, evaluation.log_prob, rtol=1e-4, atol=1e-4)

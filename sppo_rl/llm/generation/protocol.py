@@ -47,6 +47,9 @@ class Generator(Protocol):
     A generator may hold a copy of the weights elsewhere, so every batch names the version it must be sampled with.
     """
 
+    is_training_code: bool
+    """Whether its log-probabilities are those that the training code would compute, up to rounding."""
+
     def sync_weights(self, named_parameters: Iterable[tuple[str, th.Tensor]], version: int) -> None:
         """
         Take over the policy's weights.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import numpy as np
 import torch as th
@@ -30,6 +31,8 @@ class TransformersGenerator:
 
     def __init__(self, model: PreTrainedModel, dtype: th.dtype = th.float32, responses_per_pass: int | None = None):
         self.model, self.dtype, self.responses_per_pass = model, dtype, responses_per_pass
+        # in a shorter precision a token at a time and all tokens at once round differently
+        self.is_training_code = dtype is th.float32
         self.version: int | None = None
 
     def sync_weights(self, named_parameters: Iterable[tuple[str, th.Tensor]], version: int) -> None:
@@ -70,14 +73,15 @@ class TransformersGenerator:
     def _generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, random: th.Generator) -> list[Response]:
         device, count = self.model.device, len(prompts)
         body, head = self.model.base_model, output_layer(self.model)
+        distinct, which = _distinct(prompts)
         width = max(map(len, prompts))
-        ids = th.zeros(count, width, dtype=th.int64)
+        ids = th.zeros(len(distinct), width, dtype=th.int64)
         # columns of prompt and response that may be looked at
-        visible = th.ones(count, width + sampling.max_new_tokens, dtype=th.int64)
-        for row, prompt in enumerate(prompts):
+        visible = th.ones(len(distinct), width + sampling.max_new_tokens, dtype=th.int64)
+        for row, prompt in enumerate(distinct):
             ids[row, width - len(prompt) :] = th.as_tensor(prompt)
             visible[row, : width - len(prompt)] = 0
-        ids, visible = ids.to(device), visible.to(device)
+        ids, visible, which = ids.to(device), visible.to(device), which.to(device)
         positions = (visible[:, :width].cumsum(dim=1) - 1).clamp(min=0)
         cache = DynamicCache(config=self.model.config)
         sampled = th.full((count, sampling.max_new_tokens), sampling.eos_token_id, dtype=th.int64, device=device)
@@ -85,30 +89,62 @@ class TransformersGenerator:
         lengths = th.full((count,), sampling.max_new_tokens, dtype=th.int64, device=device)
         rows = th.arange(count, device=device)
         running = th.ones(count, dtype=th.bool, device=device)
-        for step in range(sampling.max_new_tokens):
-            hidden = body(
+
+        def last_hidden(step: int) -> th.Tensor:
+            states: th.Tensor = body(
                 input_ids=ids,
                 attention_mask=visible[:, : width + step],
                 position_ids=positions,
                 past_key_values=cache,
                 use_cache=True,
             ).last_hidden_state[:, -1]
-            tokens, log_prob = choose(head(hidden)[:, : sampling.vocab_size], sampling, random)
-            sampled[rows[running], step] = tokens[running]
-            log_probs[rows[running], step] = log_prob[running]
-            ended = running & (tokens == sampling.eos_token_id)
-            lengths[rows[ended]] = step + 1
-            running &= ~ended
-            left = int(running.sum())
-            if left == 0:
-                break
-            ids, positions = tokens.unsqueeze(1), positions[:, -1:] + 1
-            if left < COMPACT_BELOW * len(rows):
-                keep = running.nonzero().squeeze(1)
-                cache.batch_select_indices(keep)
-                rows, running, visible, ids, positions = rows[keep], running[keep], visible[keep], ids[keep], positions[keep]
+            return states
+
+        hidden = last_hidden(0)
+        if len(distinct) < count:
+            # a prompt is read once, however many responses it gets
+            cache.batch_select_indices(which)
+            hidden, visible, positions = hidden[which], visible[which], positions[which]
+        with _attention_for_one_token(self.model):
+            for step in range(sampling.max_new_tokens):
+                tokens, log_prob = choose(head(hidden)[:, : sampling.vocab_size], sampling, random)
+                sampled[rows[running], step] = tokens[running]
+                log_probs[rows[running], step] = log_prob[running]
+                ended = running & (tokens == sampling.eos_token_id)
+                lengths[rows[ended]] = step + 1
+                running &= ~ended
+                left = int(running.sum())
+                if left == 0 or step + 1 == sampling.max_new_tokens:
+                    break
+                ids, positions = tokens.unsqueeze(1), positions[:, -1:] + 1
+                if left < COMPACT_BELOW * len(rows):
+                    keep = running.nonzero().squeeze(1)
+                    cache.batch_select_indices(keep)
+                    rows, running, visible = rows[keep], running[keep], visible[keep]
+                    ids, positions = ids[keep], positions[keep]
+                hidden = last_hidden(step + 1)
         each = zip(sampled.cpu().numpy(), log_probs.cpu().numpy(), lengths.tolist(), strict=True)
         return [Response(tokens[:end], log_prob[:end]) for tokens, log_prob, end in each]
+
+
+def _distinct(prompts: Sequence[np.ndarray]) -> tuple[list[np.ndarray], th.Tensor]:
+    """Each prompt once, and for every prompt its place among them, (n,) int64."""
+    places: dict[bytes, int] = {}
+    which = [places.setdefault(np.asarray(prompt, dtype=np.int64).tobytes(), len(places)) for prompt in prompts]
+    return [prompts[which.index(place)] for place in range(len(places))], th.tensor(which)
+
+
+@contextmanager
+def _attention_for_one_token(model: PreTrainedModel) -> Iterator[None]:
+    """On a CPU two products and a softmax are quicker than the fused kernel when there is one query (``benchmarks/LOG.md``)."""
+    config = model.config
+    chosen = config._attn_implementation
+    if model.device.type == "cpu":
+        config._attn_implementation = "eager"
+    try:
+        yield
+    finally:
+        config._attn_implementation = chosen
 
 
 def choose(logits: th.Tensor, sampling: Sampling, random: th.Generator) -> tuple[th.Tensor, th.Tensor]:

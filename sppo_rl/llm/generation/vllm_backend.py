@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch as th
@@ -33,12 +34,33 @@ _GPU_SHARE = 0.4
 """Of the GPU's memory for weights and cache: trainer and engine share the card."""
 
 
+class _Engine(NamedTuple):
+    """The engine of this process."""
+
+    built_from: tuple[Any, ...]
+    llm: Any
+
+
+class _Process:
+    """
+    vLLM keeps its process groups in globals, so a process has one engine at a time.
+
+    Generators of equal architecture and options share it (a model and the one loaded from its file); any other takes its place.
+    """
+
+    engine: ClassVar[_Engine | None] = None
+    holder: ClassVar[object] = None
+    """The generator whose weights the engine has."""
+    asleep: ClassVar[bool] = False
+
+
 class VLLMGenerator:
     """
     An engine of vLLM in this process; see :class:`~sppo_rl.llm.generation.Generator`.
 
     The engine is built at the first :meth:`sync_weights`, from a temporary folder of the model's configuration and weights, so it makes no
-    difference where the model came from. Every update is checked (see :func:`~sppo_rl.llm.generation.vllm_sync.require_synced`). Each
+    difference where the model came from. A process has one engine at a time: a generator of another architecture takes the place of the one
+    before, which is built anew when it is used again. Every update is checked (see :func:`~sppo_rl.llm.generation.vllm_sync.require_synced`). Each
     response has a seed of its own, derived from ``sampling.seed``. On a GPU, :meth:`offload` frees the engine's memory.
 
     :param model: the policy's causal model
@@ -47,12 +69,12 @@ class VLLMGenerator:
     :param engine: further arguments of ``vllm.LLM``, such as ``gpu_memory_utilization`` or ``max_num_seqs``
     """
 
+    is_training_code = False
+
     def __init__(self, model: PreTrainedModel, dtype: th.dtype = th.float32, max_model_len: int | None = None, **engine: Any):
         self.model, self.dtype, self.max_model_len = model, dtype, max_model_len
         self.engine_options = engine
         self.version: int | None = None
-        self._llm: Any = None
-        self._asleep = False
 
     def sync_weights(self, named_parameters: Iterable[tuple[str, th.Tensor]], version: int) -> None:
         """
@@ -66,21 +88,21 @@ class VLLMGenerator:
         self.version = None
         weights = [(name, parameter.detach()) for name, parameter in named_parameters]
         require_same_names({name for name, _ in self.model.named_parameters()}, {name for name, _ in weights})
-        if self._llm is None:
-            self._llm = self._build()
-        if self._asleep:
-            self._llm.wake_up(tags=["weights"])
-        self._llm.collective_rpc("sppo_load", args=(weights,))
-        if self._asleep:
-            self._llm.wake_up(tags=["kv_cache"])
-            self._asleep = False
+        llm = self._engine()
+        _Process.holder = None
+        if _Process.asleep:
+            llm.wake_up(tags=["weights"])
+        llm.collective_rpc("sppo_load", args=(weights,))
+        if _Process.asleep:
+            llm.wake_up(tags=["kv_cache"])
+            _Process.asleep = False
         # cached keys and values are of the old weights
-        if not self._llm.reset_prefix_cache():
+        if not llm.reset_prefix_cache():
             raise RuntimeError(
                 "vLLM did not reset its prefix cache: requests of someone else are still running in this engine."
             )
-        self._require_synced(weights)
-        self.version = version
+        self._require_synced(llm, weights)
+        self.version, _Process.holder = version, self
 
     def generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, version: int) -> list[Response]:
         """
@@ -91,7 +113,7 @@ class VLLMGenerator:
         :param version: the weights the caller means
         :raises ValueError: if a prompt and its response may not fit into ``max_model_len``
         """
-        require_version(self.version, version)
+        require_version(self.version if _Process.holder is self else None, version)
         longest = max(map(len, prompts), default=0) + sampling.max_new_tokens
         if self.max_model_len is not None and longest > self.max_model_len:
             raise ValueError(
@@ -102,7 +124,7 @@ class VLLMGenerator:
 
         requests = [SamplingParams(**options, seed=seed) for seed in request_seeds(sampling.seed, len(prompts))]
         responses = []
-        for output in self._run(prompts, requests):
+        for output in _run(self._engine(), prompts, requests):
             tokens, entries = output.outputs[0].token_ids, output.outputs[0].logprobs
             log_prob = [entry[token].logprob for token, entry in zip(tokens, entries, strict=True)]
             responses.append(read_response(tokens, log_prob, sampling))
@@ -110,33 +132,42 @@ class VLLMGenerator:
 
     def offload(self) -> None:
         """Free the engine's weights and cache on a GPU (vLLM's sleep level 2); nothing happens on a CPU, where vLLM has no sleep."""
-        if self._llm is not None and self._sleeps and not self._asleep:
-            self.version = None
-            self._llm.sleep(level=2)
-            self._asleep = True
+        if self._sleeps and _Process.holder is self:
+            self.version, _Process.holder = None, None
+            self._engine().sleep(level=2)
+            _Process.asleep = True
 
     @property
     def _sleeps(self) -> bool:
         return bool(self.engine_options.get("enable_sleep_mode", th.cuda.is_available()))
 
-    def _require_synced(self, weights: list[tuple[str, th.Tensor]]) -> None:
+    def _require_synced(self, llm: Any, weights: list[tuple[str, th.Tensor]]) -> None:
         from vllm import SamplingParams
 
         sent = vectors(weights)
-        stored = self._llm.collective_rpc("sppo_stored", args=(list(sent),))[0]
+        stored = llm.collective_rpc("sppo_stored", args=(list(sent),))[0]
         # one more token is generated behind the probe
         tokens = probe_tokens(self.model, None if self.max_model_len is None else self.max_model_len - 1)
         probe = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
-        (output,) = self._run([tokens], [probe])
+        (output,) = _run(llm, [tokens], [probe])
         engine = [entry[token].logprob for token, entry in zip(tokens[1:].tolist(), output.prompt_logprobs[1:], strict=True)]
         require_synced(sent, stored, trainer_log_probs(self.model, tokens, self.dtype), np.array(engine), self.dtype)
 
-    def _run(self, prompts: Sequence[np.ndarray], requests: list[Any]) -> list[Any]:
-        """Outputs of vLLM in the order of the prompts."""
-        given = [{"prompt_token_ids": prompt.tolist()} for prompt in prompts]
-        with _eager(self._llm.llm_engine.vllm_config.model_config.enforce_eager):
-            outputs: list[Any] = self._llm.generate(given, requests, use_tqdm=False)
-        return outputs
+    def _engine(self) -> Any:
+        """The process's engine, built (anew) if it is not of this architecture and these options."""
+        wanted = (
+            self.model.config.to_json_string(),
+            self.dtype,
+            self.max_model_len,
+            repr(sorted(self.engine_options.items())),
+        )
+        if _Process.engine is None or _Process.engine.built_from != wanted:
+            if _Process.engine is not None:
+                _Process.engine.llm.llm_engine.engine_core.shutdown()
+            _Process.engine, _Process.holder, _Process.asleep = None, None, False
+            gc.collect()
+            _Process.engine = _Engine(wanted, self._build())
+        return _Process.engine.llm
 
     def _build(self) -> Any:
         cuda = th.cuda.is_available()
@@ -170,6 +201,14 @@ class VLLMGenerator:
             with tempfile.TemporaryDirectory(prefix="sppo_rl_policy_") as folder:
                 self.model.save_pretrained(folder)
                 return vllm.LLM(model=folder, **options)
+
+
+def _run(llm: Any, prompts: Sequence[np.ndarray], requests: list[Any]) -> list[Any]:
+    """Outputs of vLLM in the order of the prompts."""
+    given = [{"prompt_token_ids": prompt.tolist()} for prompt in prompts]
+    with _eager(llm.llm_engine.vllm_config.model_config.enforce_eager):
+        outputs: list[Any] = llm.generate(given, requests, use_tqdm=False)
+    return outputs
 
 
 def _eager(eager: bool) -> AbstractContextManager[Any]:

@@ -53,6 +53,8 @@ class VLLMServerGenerator:
     :param sleeps: whether :meth:`offload` frees the server's memory; it must have been started with ``--enable-sleep-mode``
     """
 
+    is_training_code = False
+
     def __init__(
         self,
         model: PreTrainedModel,
