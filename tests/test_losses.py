@@ -15,6 +15,7 @@ from sppo_rl.losses import (
     decision_weights,
     require_finite,
     squared_error,
+    truncated_importance,
 )
 
 
@@ -144,3 +145,12 @@ def test_require_finite_names_the_tensor_and_the_value(bad: float) -> None:
     require_finite("train/loss", th.tensor([1.0, 2.0]))
     with pytest.raises(ValueError, match=rf"train/loss holds 1 NaN.*of 3.*{bad}"):
         require_finite("train/loss", th.tensor([1.0, bad, 2.0]))
+
+
+def test_truncated_importance_by_hand() -> None:
+    """The worked example: the policy's .5 against .4, .1 and .8 of the sampler, with a cap of 2."""
+    old = th.full((3,), 0.5, requires_grad=True).log()
+    weights = truncated_importance(old, th.tensor([0.4, 0.1, 0.8]).log(), 2.0)
+    th.testing.assert_close(weights, th.tensor([1.25, 2.0, 0.625]))
+    assert not weights.requires_grad
+    assert truncated_importance(th.tensor([0.0]), th.tensor([-500.0]), 3.0).item() == 3.0, "an overflow is cut too"

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
 
-from sppo_rl.llm.generation import Sampling, TransformersGenerator
+from sppo_rl.llm.generation import Sampling, TransformersGenerator, VLLMGenerator, VLLMServerGenerator, make_generator
+from sppo_rl.llm.generation.serve import command
 from sppo_rl.llm.generation.transformers_backend import choose
+from sppo_rl.llm.generation.vllm_extension import WeightSync, require_vllm
+from sppo_rl.llm.generation.vllm_sync import read_response
 from tests.llm.conftest import EOS, VOCABULARY, tiny_model
 from tests.llm.test_policy import P, make
 
@@ -138,3 +142,64 @@ def test_the_mode_of_the_model_is_left_as_it_was() -> None:
     model = tiny_model().train()
     generator(model).generate(PROMPTS, sampling(), 3)
     assert model.training
+
+
+# ---------------------------------------------------------------- vLLM's backends, as far as they go without vLLM
+
+
+def test_generators_by_name() -> None:
+    model = tiny_model()
+    options = {"url": "http://somewhere:1"}
+    made = make_generator("vllm-server", model, th.float32, 20, None, options)
+    assert isinstance(made, VLLMServerGenerator)
+    assert made.url == "http://somewhere:1"
+    engine = make_generator("vllm", model, th.bfloat16, 20, None, {"max_num_seqs": 8})
+    assert isinstance(engine, VLLMGenerator)
+    assert (engine.dtype, engine.max_model_len, engine.engine_options) == (th.bfloat16, 20, {"max_num_seqs": 8})
+    with pytest.raises(ValueError, match="generator must be 'transformers', 'vllm' or 'vllm-server', got 'sglang'"):
+        make_generator("sglang", model, th.float32, 20)
+    with pytest.raises(ValueError, match=r"responses_per_pass=4 is for generator='transformers'\..* max_num_seqs"):
+        make_generator("vllm", model, th.float32, 20, 4)
+
+
+def test_a_server_that_is_not_there() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        made = VLLMServerGenerator(tiny_model(), url=f"http://127.0.0.1:{taken.getsockname()[1]}")
+        with pytest.raises(ConnectionError, match=rf"{made.url} .*python -m sppo_rl.llm.generation.serve MODEL --port PORT"):
+            made.sync_weights(made.model.named_parameters(), 0)
+
+
+def test_the_servers_command_lets_the_user_have_the_last_word() -> None:
+    line = command("some/model", ["--host", "0.0.0.0", "--port", "7"])
+    assert line[line.index("--model") + 1] == "some/model"
+    assert [line[k + 1] for k, word in enumerate(line) if word == "--host"] == ["127.0.0.1", "0.0.0.0"]
+    assert line[line.index("--worker-extension-cls") + 1] == f"{WeightSync.__module__}.{WeightSync.__qualname__}"
+
+
+@pytest.mark.parametrize("version", ["0.10.2", "0.31.0rc1", "0.9"])
+def test_a_vllm_that_is_too_old_is_refused(version: str) -> None:
+    with pytest.raises(RuntimeError, match=rf"vLLM {version} is too old: .* 0\.32"):
+        require_vllm(version)
+    require_vllm("0.32.0+cpu")
+    require_vllm("1.0.0")
+
+
+@pytest.mark.parametrize(
+    "tokens",
+    [[], [5, 6], [5, EOS, 6], [EOS, EOS], [5, VOCABULARY, EOS], [5] * 13, [5] * 12 + [EOS]],
+    ids=["empty", "stopped without reason", "goes on", "two ends", "no token", "too long", "end behind the budget"],
+)
+def test_responses_that_no_policy_could_give_are_refused(tokens: list[int]) -> None:
+    with pytest.raises(RuntimeError, match=f"vLLM returned {len(tokens)} tokens"):
+        read_response(tokens, [-1.0] * len(tokens), sampling())
+
+
+def test_responses_that_are_as_asked_for() -> None:
+    for tokens in ([EOS], [5, EOS], [5] * 11 + [EOS], [5] * 12):
+        response = read_response(tokens, [-0.5] * len(tokens), sampling())
+        assert response.token_ids.tolist() == tokens
+        assert response.token_ids.dtype == np.int64
+        assert response.log_prob.dtype == np.float32
+    with pytest.raises(RuntimeError, match="with 1 log-probabilities"):
+        read_response([5, EOS], [-0.5], sampling())

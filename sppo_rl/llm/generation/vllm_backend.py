@@ -59,9 +59,10 @@ class VLLMGenerator:
     An engine of vLLM in this process; see :class:`~sppo_rl.llm.generation.Generator`.
 
     The engine is built at the first :meth:`sync_weights`, from a temporary folder of the model's configuration and weights, so it makes no
-    difference where the model came from. A process has one engine at a time: a generator of another architecture takes the place of the one
-    before, which is built anew when it is used again. Every update is checked (see :func:`~sppo_rl.llm.generation.vllm_sync.require_synced`). Each
-    response has a seed of its own, derived from ``sampling.seed``. On a GPU, :meth:`offload` frees the engine's memory.
+    difference where the model came from. A process has one engine at a time: a generator of another architecture takes the place of the
+    one before, which is built anew when it is used again. Every update is checked
+    (:func:`~sppo_rl.llm.generation.vllm_sync.require_synced`). Each response has a seed of its own, derived from ``sampling.seed``. On a
+    GPU, :meth:`offload` frees the engine's memory.
 
     :param model: the policy's causal model
     :param dtype: what the engine computes in; never ``"auto"``, which would make bfloat16 of float32

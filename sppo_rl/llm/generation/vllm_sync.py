@@ -72,10 +72,14 @@ def read_response(token_ids: Sequence[int], log_prob: Sequence[float], sampling:
     :raises RuntimeError: if it holds an id that is no token, goes on behind its end, or stops without reason
     """
     tokens = np.asarray(token_ids, dtype=np.int64)
-    ended = sampling.eos_token_id in tokens
-    at_end = tokens[-1:] == sampling.eos_token_id
-    whole = at_end.all() and (tokens == sampling.eos_token_id).sum() == 1 if ended else len(tokens) == sampling.max_new_tokens
-    if len(tokens) == 0 or not whole or tokens.max() >= sampling.vocab_size or len(log_prob) != len(tokens):
+    ends = np.flatnonzero(tokens == sampling.eos_token_id)
+    whole = len(ends) == 1 and ends[0] == len(tokens) - 1 if len(ends) else len(tokens) == sampling.max_new_tokens
+    if (
+        not 0 < len(tokens) <= sampling.max_new_tokens
+        or not whole
+        or tokens.max() >= sampling.vocab_size
+        or len(log_prob) != len(tokens)
+    ):
         raise RuntimeError(
             f"vLLM returned {len(tokens)} tokens with {len(log_prob)} log-probabilities: {tokens.tolist()[:20]}…; expected ids below "
             f"{sampling.vocab_size}, up to the end-of-sequence token {sampling.eos_token_id} or {sampling.max_new_tokens} in all."
