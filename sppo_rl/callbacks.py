@@ -13,7 +13,7 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.vec_env import VecEnv
 
-from sppo_rl.evaluation import evaluate, make_evaluation_env
+from sppo_rl.evaluation import Evaluation, evaluate, make_evaluation_env
 
 
 class ProgressBar(ProgressBarCallback):
@@ -58,7 +58,7 @@ class EvaluationCallback(BaseCallback):
     :raises ValueError: if ``every`` is not positive or ``unit`` is unknown
     """
 
-    COLUMNS = (
+    COLUMNS: tuple[str, ...] = (
         "episodes", "timesteps", "seconds", "success", "greedy_success",
         "mean_return", "mean_length", "greedy_mean_return", "greedy_mean_length",
     )  # fmt: skip
@@ -150,17 +150,7 @@ class EvaluationCallback(BaseCallback):
     def _evaluate(self) -> None:
         sampled = evaluate(self.model, self._venv, self.n_episodes, deterministic=False, seed=self.seed)
         greedy = evaluate(self.model, self._venv, self.n_episodes, deterministic=True, seed=self.seed)
-        row = {
-            "episodes": self.episodes,
-            "timesteps": self.model.num_timesteps,
-            "seconds": round(self.seconds, 3),
-            "success": sampled.success_rate,
-            "greedy_success": greedy.success_rate,
-            "mean_return": sampled.mean_return,
-            "mean_length": sampled.mean_length,
-            "greedy_mean_return": greedy.mean_return,
-            "greedy_mean_length": greedy.mean_length,
-        }
+        row = self._row(sampled, greedy)
         is_best = all(_score(row) > _score(earlier) for earlier in self.rows)
         self.rows.append(row)
         self._append_row(row)
@@ -170,8 +160,8 @@ class EvaluationCallback(BaseCallback):
             self.logger.record("eval/success_rate", sampled.success_rate)
             self.logger.record("eval/greedy_success_rate", greedy.success_rate)
         self.logger.record("eval/mean_reward", sampled.mean_return)
-        self.logger.record("eval/mean_ep_length", sampled.mean_length)
-        self.logger.record("eval/greedy_mean_ep_length", greedy.mean_length)
+        self.logger.record("eval/mean_ep_length", row["mean_length"])
+        self.logger.record("eval/greedy_mean_ep_length", row["greedy_mean_length"])
         self.logger.record("time/total_timesteps", self.model.num_timesteps, exclude="tensorboard")
         self.logger.dump(self.model.num_timesteps)
         if self.verbose:
@@ -182,6 +172,20 @@ class EvaluationCallback(BaseCallback):
         self._next = self._following(self._progress())
         self._evaluated_update = self.model._n_updates
         self._resumed_at = time.perf_counter()
+
+    def _row(self, sampled: Evaluation, greedy: Evaluation) -> dict[str, float]:
+        """What goes into the file: a value for each of :attr:`COLUMNS`."""
+        return {
+            "episodes": self.episodes,
+            "timesteps": self.model.num_timesteps,
+            "seconds": round(self.seconds, 3),
+            "success": sampled.success_rate,
+            "greedy_success": greedy.success_rate,
+            "mean_return": sampled.mean_return,
+            "mean_length": sampled.mean_length,
+            "greedy_mean_return": greedy.mean_return,
+            "greedy_mean_length": greedy.mean_length,
+        }
 
     # ---------------------------------------------------------------- the file
 
@@ -200,21 +204,20 @@ class EvaluationCallback(BaseCallback):
         with open(part, "w", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(self.COLUMNS)
-            writer.writerows([_cells(row) for row in self.rows])
+            writer.writerows([self._cells(row) for row in self.rows])
         os.replace(part, self.csv_path)
 
     def _append_row(self, row: dict[str, float]) -> None:
         if self.csv_path is not None:
             with open(self.csv_path, "a", newline="") as file:
-                csv.writer(file, lineterminator="\n").writerow(_cells(row))
+                csv.writer(file, lineterminator="\n").writerow(self._cells(row))
+
+    def _cells(self, row: dict[str, float]) -> list[Any]:
+        return ["" if np.isnan(row[name]) else row[name] for name in self.COLUMNS]
 
 
 def _score(row: dict[str, float]) -> float:
     return row["mean_return"] if np.isnan(row["success"]) else row["success"]
-
-
-def _cells(row: dict[str, float]) -> list[Any]:
-    return ["" if np.isnan(row[name]) else row[name] for name in EvaluationCallback.COLUMNS]
 
 
 def _number(cell: str) -> float:

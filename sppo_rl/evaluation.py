@@ -47,11 +47,13 @@ class Evaluation:
     :param outcomes: (n,) float32, undiscounted returns
     :param lengths: (n,) int64, environment steps
     :param successes: (n,) bool, ``info["is_success"]`` at the end of each, or ``None`` if the task does not report it
+    :param response_tokens: (n,) int64, ``info["response_tokens"]`` of each, or ``None`` if episodes are not made of tokens
     """
 
     outcomes: np.ndarray
     lengths: np.ndarray
     successes: np.ndarray | None
+    response_tokens: np.ndarray | None = None
 
     @property
     def mean_return(self) -> float:
@@ -202,10 +204,12 @@ def _play(model: BaseAlgorithm, env: VecEnv, seeds: np.ndarray, deterministic: b
         lengths.append(np.bincount(episodes.sequence, minlength=len(round_seeds)))
         infos += [ending[copy] for copy in range(len(round_seeds))]
     reported = all("is_success" in info for info in infos)
+    in_tokens = all("response_tokens" in info for info in infos)
     return Evaluation(
         outcomes=np.concatenate(outcomes),
         lengths=np.concatenate(lengths),
         successes=np.array([bool(info["is_success"]) for info in infos]) if reported else None,
+        response_tokens=np.array([int(info["response_tokens"]) for info in infos]) if in_tokens else None,
     )
 
 
