@@ -1,0 +1,207 @@
+"""This package's algorithms, tasks and hyperparameters inside rl_zoo3, whose own command line does the work.
+
+  python -m sppo_rl.zoo.rl_zoo3 train --algo sppo --env sppo_rl/Pendulum-v0
+  python -m sppo_rl.zoo.rl_zoo3 train --algo sppo --env sppo_rl/Pendulum-v0 -params prior:False n_epochs:8
+  python -m sppo_rl.zoo.rl_zoo3 train --algo grpo --env sppo_rl/MountainCar-v0 -optimize --n-trials 20
+  python -m sppo_rl.zoo.rl_zoo3 enjoy --algo sppo --env sppo_rl/Pendulum-v0 -f logs
+
+Every option is rl_zoo3's. What is different for this package's algorithms:
+
+- ``--algo`` knows sppo, grpo, rloo, remax, sppo_ppo and sppo_ppo_bce. ``ppo`` stays Stable-Baselines3's and rl_zoo3's.
+- Hyperparameters are those of ``zoo/hyperparams``, and ``--optimize-hyperparameters`` searches the space of ``sppo-rl tune``.
+- A task with a batched form is used in that form, one copy for each episode of an update, in evaluations too; ``-params n_envs:4``,
+  ``--vec-env subproc``, ``env_kwargs`` and environment wrappers switch back to ordinary copies.
+- Training starts from the shipped prior where there is one: ``-params prior:False`` for random weights.
+- The evaluation environment gets the ``env_kwargs`` of the YAML file as well, so that it is the training task.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.monitor import ResultsWriter
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.baselines import GRPO, PPO, RLOO, ReMax
+from sppo_rl.sppo import SPPO
+from sppo_rl.vec_env import has_batched_form, make_batched
+from sppo_rl.zoo.prior import copy_prior_into, list_priors
+from sppo_rl.zoo.search import suggest
+
+if TYPE_CHECKING:
+    import optuna
+    from rl_zoo3.exp_manager import ExperimentManager
+
+ALGORITHMS: dict[str, tuple[type[SequenceAlgorithm], str]] = {
+    "sppo": (SPPO, "sppo"),
+    "sppo_ppo": (PPO, "ppo"),
+    "sppo_ppo_bce": (PPO, "ppo-bce"),
+    "grpo": (GRPO, "grpo"),
+    "rloo": (RLOO, "rloo"),
+    "remax": (ReMax, "remax"),
+}
+"""Name in rl_zoo3 → class, and name on this package's command line."""
+
+
+def with_zoo_keys(cls: type[SequenceAlgorithm]) -> type[SequenceAlgorithm]:
+    """
+    Derive a class with two more parameters, for YAML files and ``-params``.
+
+    ``prior``: ``True`` starts from the shipped prior, ``False`` from random weights, ``None`` from the prior if there is one.
+    ``n_minibatches``: minibatches in an update, in place of ``batch_size``, whose size the search does not know.
+
+    :param cls: an algorithm of this package
+    """
+
+    class InZoo(cls):  # type: ignore[misc, valid-type]
+        def __init__(
+            self, policy: Any, env: Any, prior: bool | None = None, n_minibatches: int | None = None, **kwargs: Any
+        ) -> None:
+            super().__init__(policy, env, **{**kwargs, "_init_setup_model": False})
+            if n_minibatches is not None:
+                self.batch_size = max(self.n_episodes // n_minibatches, 1)
+            if kwargs.get("_init_setup_model", True):
+                self._setup_model()
+                _start_from_prior(self, prior)
+
+    InZoo.__name__ = InZoo.__qualname__ = cls.__name__
+    return InZoo
+
+
+def _start_from_prior(model: SequenceAlgorithm, prior: bool | None) -> None:
+    assert model.env is not None
+    spec = model.env.get_attr("spec")[0]
+    env_id = "" if spec is None else spec.id
+    # a prior has seen observations as they are
+    fits = env_id in list_priors() and model.get_vec_normalize_env() is None
+    if prior or (prior is None and fits):
+        if model.get_vec_normalize_env() is not None:
+            raise ValueError("A prior does not fit normalised observations. Leave out 'normalize', or set prior to False.")
+        copy_prior_into(model.policy, env_id)  # type: ignore[arg-type]
+        if model.verbose:
+            print("Starts from the shipped prior (-params prior:False for random weights)")
+
+
+class MonitorFile(BaseCallback):
+    """
+    Writes the episodes of a batched environment as SB3's ``Monitor`` does, for ``plot_train``.
+
+    :param path: ends in ``monitor.csv``
+    :param env_id: for the file's first line
+    """
+
+    def __init__(self, path: str, env_id: str):
+        super().__init__()
+        self.path, self.env_id = path, env_id
+
+    def _on_training_start(self) -> None:
+        self._start = time.time()
+        header = {"t_start": self._start, "env_id": self.env_id}
+        self._writer = ResultsWriter(self.path, header=header, extra_keys=("is_success",))
+
+    def _on_step(self) -> bool:
+        for info in self.locals.get("finished_infos", []):
+            row = {"r": info["episode"]["r"], "l": info["episode"]["l"], "t": round(time.time() - self._start, 6)}
+            self._writer.write_row({**row, "is_success": info.get("is_success", "")})
+        return True
+
+    def _on_training_end(self) -> None:
+        self._writer.close()
+
+
+def experiment_manager() -> type[ExperimentManager]:
+    """Derive the class that does what this module's first lines say; rl_zoo3's other algorithms behave as ever."""
+    from rl_zoo3.exp_manager import ExperimentManager
+
+    class Manager(ExperimentManager):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            self.batched = False
+            if self.algo in ALGORITHMS and kwargs.get("config") is None:
+                self.config = str(files("sppo_rl.zoo").joinpath("hyperparams", f"{ALGORITHMS[self.algo][1]}.yml"))
+
+        def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+            hyperparameters, saved = super().read_hyperparameters()
+            if "env_kwargs" in hyperparameters and self._eval_env_kwargs_args is None:
+                self.eval_env_kwargs = hyperparameters["env_kwargs"]
+            return hyperparameters, saved
+
+        def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
+            own_copies = "n_envs" in hyperparams
+            processed = super()._preprocess_hyperparams(hyperparams)
+            settings, env_wrapper = processed[:2]
+            self.batched = (
+                self.algo in ALGORITHMS
+                and has_batched_form(self.env_name.gym_id)
+                and self.vec_env_class is DummyVecEnv
+                and env_wrapper is None
+                and not (self.env_kwargs or self.eval_env_kwargs or own_copies)
+            )
+            if self.batched:
+                self.vec_env_class = self._make_batch
+                self.n_envs = settings.get("n_episodes", 16)
+            return processed
+
+        def _make_batch(self, makers: Sequence[Callable[[], Any]], **kwargs: Any) -> VecEnv:
+            return make_batched(self.env_name.gym_id, len(makers))
+
+        def create_callbacks(self) -> None:
+            super().create_callbacks()
+            if self.batched and not self.optimize_hyperparameters:
+                self.callbacks.append(MonitorFile(os.path.join(self.save_path, "0.monitor.csv"), self.env_name.gym_id))
+
+    return Manager
+
+
+def register() -> None:
+    """
+    Make rl_zoo3 know the algorithms, their search space and their experiment manager; calling it again changes nothing.
+
+    :raises ImportError: if rl_zoo3 is not installed; says how to
+    """
+    try:
+        import rl_zoo3.train
+        from rl_zoo3 import ALGOS
+        from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+    except ModuleNotFoundError as error:
+        raise ImportError(f"This needs rl_zoo3 ({error}): pip install 'sppo-rl[rl-zoo3]'.") from error
+    if "sppo" in ALGOS:
+        return
+    for name, (cls, ours) in ALGORITHMS.items():
+        ALGOS[name] = with_zoo_keys(cls)
+        HYPERPARAMS_SAMPLER[name] = _sampler(ours)
+        # what is drawn has the constructor's names already
+        HYPERPARAMS_CONVERTER[name] = dict
+    rl_zoo3.train.ExperimentManager = experiment_manager()
+
+
+def _sampler(algo: str) -> Callable[..., dict[str, Any]]:
+    def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+        return suggest(trial, algo)
+
+    return sample
+
+
+def main() -> None:
+    """Run rl_zoo3's command line: ``train``, ``enjoy``, ``plot_train``, ``plot_from_file``, ``all_plots``."""
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        print(__doc__)
+        return
+    try:
+        register()
+        from rl_zoo3 import cli
+    except ImportError as error:
+        sys.exit(f"{Path(sys.argv[0]).stem}: {error}")
+    cli.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The search space of ``sppo-rl tune`` and of rl_zoo3's ``--optimize-hyperparameters``.
+
+What algorithms share is searched in the same ranges for all of them; what only some have is added for those. Not searched, because they
+define the task or the comparison: the discount (an outcome is not discounted), episodes in an update, the networks, the length of a run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sppo_rl.zoo.names import algorithm_class, is_ours
+
+if TYPE_CHECKING:
+    import optuna
+
+WITH_CRITIC = ("sppo", "ppo", "ppo-bce")
+"""This package's algorithms with a critic, which has a learning rate of its own."""
+WITH_GAE = ("ppo", "ppo-bce", "sb3-ppo")
+GROUP_SIZES = {"grpo": (4, 8), "rloo": (2, 4, 8)}
+"""Algorithm → group sizes; all divide the episodes of an update in the hyperparameter files."""
+
+
+def suggest(trial: optuna.trial.BaseTrial, algo: str) -> dict[str, Any]:
+    """
+    Draw hyperparameters.
+
+    :param trial: of an Optuna study
+    :param algo: name on the command line
+    :return: names of constructor parameters → values, and ``n_minibatches`` in place of ``batch_size``: see
+        :func:`as_hyperparameters`
+    :raises UsageError: if there is no algorithm of that name
+    """
+    algorithm_class(algo)
+    drawn: dict[str, Any] = {
+        "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
+        "n_epochs": trial.suggest_categorical("n_epochs", (1, 2, 4, 8)),
+        "n_minibatches": trial.suggest_categorical("n_minibatches", (1, 2, 4)),
+        "clip_range": trial.suggest_categorical("clip_range", (0.1, 0.2, 0.3)),
+        "ent_coef": trial.suggest_categorical("ent_coef", (0.0, 1e-4, 1e-3, 1e-2)),
+        "max_grad_norm": trial.suggest_categorical("max_grad_norm", (0.5, 1.0, 2.0)),
+    }
+    if algo in WITH_CRITIC:
+        drawn["critic_learning_rate"] = trial.suggest_float("critic_learning_rate", 1e-4, 1e-2, log=True)
+        drawn["critic_init"] = trial.suggest_categorical("critic_init", (None, "first_batch"))
+    if algo in WITH_GAE:
+        drawn["gae_lambda"] = trial.suggest_categorical("gae_lambda", (0.95, 0.99, 1.0))
+        drawn["normalize_advantage"] = trial.suggest_categorical("normalize_advantage", (True, False))
+    if algo == "sppo":
+        drawn["advantage"] = trial.suggest_categorical("advantage", ("residual", "standardized"))
+    if algo == "sb3-ppo":
+        # one optimizer for both networks: the weight of its loss is what sets the critic's pace
+        drawn["vf_coef"] = trial.suggest_float("vf_coef", 0.1, 1.0)
+    if algo in GROUP_SIZES:
+        drawn["group_size"] = trial.suggest_categorical("group_size", GROUP_SIZES[algo])
+    return drawn
+
+
+def as_hyperparameters(algo: str, drawn: Mapping[str, Any], file_settings: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Turn what :func:`suggest` draws into settings as they stand in an algorithm's file.
+
+    Four minibatches of an update with 64 episodes: ``batch_size`` 16.
+
+    :param algo: name on the command line
+    :param drawn: by :func:`suggest`
+    :param file_settings: the environment's entry, for the size of an update
+    """
+    settings = {key: value for key, value in drawn.items() if key != "n_minibatches"}
+    if is_ours(algo):
+        update = int(file_settings.get("n_episodes", 16))
+    else:
+        update = int(file_settings.get("n_envs", 1)) * int(file_settings.get("n_steps", 2048))
+    if "n_minibatches" in drawn:
+        settings["batch_size"] = max(update // int(drawn["n_minibatches"]), 1)
+    return settings
