@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 algos=${ALGOS:-sppo ppo ppo-bce grpo rloo remax sb3-ppo}
 command=${SPPO_RL:-.venv/bin/sppo-rl}
 declare -A episodes=(
-  [PrecisionCartPole200]=5000 [PrecisionCartPole]=1500 [MountainCar]=1000 [Pendulum]=1000 [LunarLander]=3000 [Hopper]=1000
+  [PrecisionCartPole200]=5000 [PrecisionCartPole]=1500 [MountainCar]=1000 [Pendulum]=1000 [LunarLander]=1500 [Hopper]=600
 )
 tasks=("$@")
 [ ${#tasks[@]} -gt 0 ] || tasks=(PrecisionCartPole200 MountainCar Pendulum PrecisionCartPole LunarLander Hopper)
