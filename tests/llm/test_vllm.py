@@ -289,13 +289,17 @@ def digits(seed: int = 0, **options: Any) -> SPPO:
 
 def test_sppo_learns_with_vllm_and_goes_on_exactly_from_a_checkpoint(tmp_path: Path) -> None:
     model = digits(importance_cap=2.0)
-    model.learn(128 * 12)
-    save_checkpoint(model, tmp_path)
+    model.learn(128, log_interval=None)  # type: ignore[arg-type]
+    assert 0.0 < model.logger.name_to_value["rollout/sampler_log_prob_gap"] < 1e-4
+    assert model.logger.name_to_value["rollout/sampler_log_prob_gap_max"] < 1e-3
+    model.learn(128 * 11, reset_num_timesteps=False)
     assert model.env is not None
     prompts = model.env.reset()
     greedy, _ = model.predict(prompts, deterministic=True)  # type: ignore[arg-type]
     _, rewards, _, _ = model.env.step(greedy)
     assert np.mean(rewards) == 1.0
+    # only now: a reset takes prompts, and the checkpoint knows how many were taken
+    save_checkpoint(model, tmp_path)
     env = digits().env
     assert env is not None
     resumed = load_checkpoint(SPPO, tmp_path, env)
@@ -304,8 +308,6 @@ def test_sppo_learns_with_vllm_and_goes_on_exactly_from_a_checkpoint(tmp_path: P
     again, _ = resumed.predict(prompts, deterministic=True)  # type: ignore[arg-type]
     np.testing.assert_array_equal(greedy, again)
     for each in (resumed, model):
-        each.learn(128 * 3, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
-    assert 0.0 < model.logger.name_to_value["rollout/sampler_log_prob_gap"] < 1e-4
-    assert model.logger.name_to_value["rollout/sampler_log_prob_gap_max"] < 1e-3
+        each.learn(128 * 3, reset_num_timesteps=False)
     for name, weight in model.policy.state_dict().items():
         assert th.equal(weight, resumed.policy.state_dict()[name]), name
