@@ -146,6 +146,24 @@ def generalized_advantage(
     return advantages[inside]
 
 
+def hybrid(advantages: th.Tensor, sequence: th.Tensor, alpha: float) -> th.Tensor:
+    """
+    Mix the signal of the sequence with that of each decision: ``(1 - α) (R - V(s)) + α (G_t - V(s_t))``.
+
+    The return to go ``G_t`` is the outcome R where the reward is paid at the end, and ``R - V(s)`` is what the first decision earns. With
+    the example of :func:`generalized_advantage`, ``[.5, .4, .1]``, and α = .5: ``[.5, .45, .3]``. α = 0 gives every decision .5, as
+    SPPO does; α = 1 changes nothing.
+
+    :param advantages: (D,) ``G_t - V(s_t)``, sequences one after another, decisions in time order
+    :param sequence: (D,) int64, non-decreasing
+    :param alpha: α in [0, 1]
+    :return: (D,)
+    """
+    _, index, lengths = th.unique_consecutive(sequence, return_inverse=True, return_counts=True)
+    first = (lengths.cumsum(0) - lengths)[index]
+    return (1.0 - alpha) * advantages[first] + alpha * advantages
+
+
 def whiten(advantages: th.Tensor, mask: th.Tensor) -> th.Tensor:
     """
     Shift and scale to mean 0 and standard deviation 1 over the decisions that count.
@@ -176,7 +194,8 @@ class AdvantageEstimator(Protocol):
     ``critic``: ``"none"``, ``"context"`` (one value for each sequence) or ``"decision"`` (one before each decision).
     ``min_group_size``: the fewest samples of a context it can work with.
     ``greedy_rollout``: whether ``batch.greedy_outcome`` must be there.
-    An estimator that also has a true attribute ``reference`` gets ``batch.reference_log_prob``.
+    An estimator that also has a true attribute ``reference`` gets ``batch.reference_log_prob``. Where returns are normalised for the
+    critic, the advantages of one with a critic of the context, or with a true attribute ``in_outcome_units``, are brought to that scale.
     """
 
     critic: ClassVar[CriticKind]
@@ -233,14 +252,44 @@ class DecisionLevel:
         """See :class:`AdvantageEstimator`."""
         assert batch.values is not None
         mask = batch.mask
-        # the reward of a step is paid at its last decision
-        last = mask & (mask.cumsum(dim=1) == mask.sum(dim=1, keepdim=True))
-        rewards = th.where(last, batch.rewards.unsqueeze(1), 0.0)[mask]
-        sequence = batch.sequence.unsqueeze(1).expand_as(mask)[mask]
+        rewards, sequence = _decisions(batch)
         advantages = th.zeros_like(batch.values)
         advantages[mask] = generalized_advantage(rewards, batch.values[mask], sequence, self.gamma, self.gae_lambda)
         targets = advantages + batch.values
         return Advantages(whiten(advantages, mask) if self.normalize else advantages, targets)
+
+
+@dataclass(frozen=True)
+class Hybrid:
+    """SPPO mixed with PPO; see :func:`hybrid`. One critic values every state, and its value of the first one is ``V(s)``."""
+
+    alpha: float
+    critic: ClassVar[CriticKind] = "decision"
+    min_group_size: ClassVar[int] = 1
+    greedy_rollout: ClassVar[bool] = False
+    in_outcome_units: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.alpha <= 1.0:
+            raise ValueError(f"hybrid must lie between 0 (SPPO) and 1 (PPO), got {self.alpha}.")
+
+    def __call__(self, batch: EpisodeBatch) -> Advantages:
+        """See :class:`AdvantageEstimator`."""
+        assert batch.values is not None
+        rewards, sequence = _decisions(batch)
+        of_decisions = generalized_advantage(rewards, batch.values[batch.mask], sequence)
+        advantages, targets = th.zeros_like(batch.values), batch.values.clone()
+        advantages[batch.mask] = hybrid(of_decisions, sequence, self.alpha)
+        targets[batch.mask] += of_decisions
+        return Advantages(advantages, targets)
+
+
+def _decisions(batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
+    """Rewards and sequences of the D decisions that count, in time order: the reward of a step is paid at its last decision."""
+    mask = batch.mask
+    last = mask & (mask.cumsum(dim=1) == mask.sum(dim=1, keepdim=True))
+    rewards = th.where(last, batch.rewards.unsqueeze(1), 0.0)[mask]
+    return rewards, batch.sequence.unsqueeze(1).expand_as(mask)[mask]
 
 
 @dataclass(frozen=True)

@@ -405,7 +405,8 @@ class SequenceAlgorithm(BaseAlgorithm):
         clip_range = self.clip_range(self._current_progress_remaining)
         advantages, targets = self.estimator(batch)
         scale = self.policy.value_scale
-        if self.estimator.critic == "context" and not scale.is_probability:
+        in_outcome_units = self.estimator.critic == "context" or getattr(self.estimator, "in_outcome_units", False)
+        if in_outcome_units and not scale.is_probability:
             advantages = advantages / scale.std.cpu()
         require_finite("train/advantages", advantages)
         actor = ActorStep(

@@ -8,7 +8,7 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 
-from sppo_rl.advantages import SequenceLevel
+from sppo_rl.advantages import AdvantageEstimator, Hybrid, SequenceLevel
 from sppo_rl.algorithm import FloatOrSchedule, SequenceAlgorithm
 
 
@@ -41,6 +41,8 @@ class SPPO(SequenceAlgorithm):
     :param max_grad_norm: gradients are clipped to this norm, actor and critic each on its own
     :param target_kl: the actor's epochs end when the approximate KL divergence exceeds 1.5 times this
     :param advantage: ``"residual"`` for ``R - V``, ``"standardized"`` for ``(R - V) / sqrt(V (1 - V))``
+    :param hybrid: α of a mixture with PPO, ``(1 - α) (R - V(s)) + α (R - V(s_t))``, which takes a critic on every state: 0 is SPPO, 1 is
+        :class:`~sppo_rl.baselines.PPO` without normalisation; see :func:`~sppo_rl.advantages.hybrid`
     :param critic_loss: ``"bce"`` for outcomes in [0, 1], ``"mse"`` on normalised returns for any, ``"auto"`` by what is seen
     :param critic_init: first prediction of the critic: a number, ``"first_batch"`` for the first update's mean outcome, or ``None``
     :param critic_warmup: number of first updates that train the critic alone
@@ -76,6 +78,7 @@ class SPPO(SequenceAlgorithm):
         max_grad_norm: float = 0.5,
         target_kl: float | None = None,
         advantage: str = "residual",
+        hybrid: float = 0.0,
         critic_loss: str = "auto",
         critic_init: float | Literal["first_batch"] | None = None,
         critic_warmup: int = 0,
@@ -94,6 +97,7 @@ class SPPO(SequenceAlgorithm):
         _init_setup_model: bool = True,
     ):
         self.advantage = advantage
+        self.hybrid = hybrid
         super().__init__(
             policy,
             env,
@@ -124,10 +128,16 @@ class SPPO(SequenceAlgorithm):
             _init_setup_model=_init_setup_model,
         )
 
-    def _make_estimator(self) -> SequenceLevel:
+    def _make_estimator(self) -> AdvantageEstimator:
         if self.advantage == "standardized" and self.critic_loss == "mse":
             raise ValueError(
                 "advantage='standardized' divides by sqrt(V (1 - V)), which needs a critic that predicts a probability, but critic_loss is "
                 "'mse'. Use critic_loss='bce' or 'auto', or advantage='residual'."
             )
-        return SequenceLevel(self.advantage)
+        if self.hybrid == 0.0:
+            return SequenceLevel(self.advantage)
+        if self.advantage != "residual":
+            raise ValueError(
+                f"hybrid={self.hybrid} mixes residual advantages, but advantage is {self.advantage!r}. Use 'residual', or hybrid=0."
+            )
+        return Hybrid(self.hybrid)

@@ -15,11 +15,13 @@ from sppo_rl.advantages import (
     DecisionLevel,
     GreedyBaseline,
     GroupNormalized,
+    Hybrid,
     LeaveOneOut,
     SequenceLevel,
     generalized_advantage,
     group_mean_std,
     group_normalized,
+    hybrid,
     leave_one_out,
     residual,
     standardized,
@@ -249,6 +251,47 @@ def test_ppo_on_tokens_pays_the_reward_at_the_last_decision_and_skips_padding() 
     result = DecisionLevel(gae_lambda=0.0, normalize=False)(batch)
     expected = th.tensor([[0.1, 0.3, 0.1, 0.0], [0.25, 0.0, 0.0, 0.0], [2.0, 0.0, -1.0, 0.0]])
     th.testing.assert_close(result.advantages, expected)
+
+
+# ---------------------------------------------------------------- hybrid
+
+
+def test_hybrid_by_hand() -> None:
+    # first sequence: .5 for the whole; .75 * .5 + .25 * (.5, .4, .1). Second: -3 for the whole; .75 * -3 + .25 * (-3, 1)
+    of_decisions, sequence = tensor(0.5, 0.4, 0.1, -3, 1), th.tensor([4, 4, 4, 6, 6])
+    th.testing.assert_close(hybrid(of_decisions, sequence, 0.25), tensor(0.5, 0.475, 0.4, -3, -2))
+    assert th.equal(hybrid(of_decisions, sequence, 0.0), tensor(0.5, 0.5, 0.5, -3, -3))
+    assert th.equal(hybrid(of_decisions, sequence, 1.0), of_decisions)
+
+
+def test_hybrid_on_tokens_by_hand() -> None:
+    batch = token_batch(
+        mask=[[1, 1, 1, 0], [0, 1, 0, 1]],
+        rewards=[1.0, 0.0],
+        values=[[0.5, 0.6, 0.9, 77.0], [77.0, 0.25, 77.0, 0.75]],
+    )
+    result = Hybrid(0.5)(batch)
+    # (1 - .5 + 1 - V_t) / 2 and (0 - .25 + 0 - V_t) / 2
+    th.testing.assert_close(result.advantages, th.tensor([[0.5, 0.45, 0.3, 0.0], [0.0, -0.25, 0.0, -0.5]]))
+    assert result.critic_targets is not None
+    th.testing.assert_close(result.critic_targets[batch.mask], tensor(1, 1, 1, 0, 0))
+
+
+def test_hybrid_between_sppo_and_ppo() -> None:
+    rng = np.random.default_rng(3)
+    lengths = [4, 1, 6]
+    outcome = th.tensor([1.0, 0.0, 1.0])
+    sequence = th.arange(3).repeat_interleave(th.tensor(lengths))
+    ends = th.tensor(lengths).cumsum(0) - 1
+    values = th.tensor(rng.uniform(size=(11, 1)), dtype=th.float32)
+    fields = {"mask": th.ones(11, 1, dtype=th.bool), "sequence": sequence, "outcome": outcome}
+    batch = batch_of(**fields, values=values, rewards=th.zeros(11).index_fill(0, ends, 1.0) * outcome[sequence])
+    first = batch_of(outcome=outcome, values=values[ends + 1 - th.tensor(lengths), 0])
+    sppo, ppo = SequenceLevel()(first).advantages[sequence].unsqueeze(1), DecisionLevel(normalize=False)(batch)
+    for alpha in (0.0, 0.3, 1.0):
+        got = Hybrid(alpha)(batch)
+        th.testing.assert_close(got.advantages, (1 - alpha) * sppo + alpha * ppo.advantages)
+        assert th.equal(got.critic_targets, ppo.critic_targets)
 
 
 # ---------------------------------------------------------------- whitening

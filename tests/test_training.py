@@ -11,6 +11,7 @@ import torch as th
 from torch import nn
 
 from sppo_rl import PPO, RLOO, SPPO
+from sppo_rl.advantages import Hybrid
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.episodes import EpisodeBatch
 from sppo_rl.updates import ActorStep
@@ -147,6 +148,54 @@ def test_critic_targets_of_returns_are_normalised_and_advantages_scaled() -> Non
     z = (outcome - mean) / std
     assert log["train/critic_loss"] == pytest.approx(float(((logits - z) ** 2).mean()), rel=1e-4)
     assert log["train/advantage_std"] == pytest.approx(float((z - logits).std(unbiased=False)), rel=1e-3)
+
+
+def learned(algorithm: type[SequenceAlgorithm], **kwargs: Any) -> Any:
+    """A model after three updates on outcomes in [0, 1]."""
+    env = dummy(lambda: MatchEnv(steps=3), 4)
+    return algorithm("MlpPolicy", env, n_episodes=8, learning_rate=5e-3, critic_loss="bce", seed=0, **kwargs).learn(24 * 3)
+
+
+def test_hybrid_0_is_sppo_and_hybrid_1_is_ppo_without_normalisation() -> None:
+    mixtures = {alpha: learned(SPPO, hybrid=alpha).policy.state_dict() for alpha in (0.0, 0.5, 1.0)}
+    sppo, ppo = learned(SPPO).policy.state_dict(), learned(PPO, normalize_advantage=False).policy.state_dict()
+    for name in sppo:
+        assert th.equal(mixtures[0.0][name], sppo[name])
+        assert th.equal(mixtures[1.0][name], ppo[name])
+    assert not th.equal(mixtures[0.5]["action_net.weight"], sppo["action_net.weight"])
+    assert not th.equal(mixtures[0.5]["action_net.weight"], ppo["action_net.weight"])
+
+
+def test_hybrid_advantages_of_returns_are_scaled_as_sppos_are() -> None:
+    model, batch = model_and_batch(hybrid=0.5, critic_loss="mse", n_epochs=1)
+    outcome = batch.outcome * 400.0 - 300.0
+    model.policy.value_scale.use_returns(outcome)
+    with th.no_grad():
+        values = model.policy.predict_values(batch.observations)
+    batch = batch._replace(outcome=outcome, values=values, rewards=batch.rewards * 400.0)
+    ends = batch.sequence.unique_consecutive(return_counts=True)[1].cumsum(0) - 1
+    batch.rewards[ends] -= 300.0
+    model.train(batch)
+    expected = Hybrid(0.5)(batch).advantages.std(unbiased=False) / outcome.std(unbiased=False)
+    assert model.logger.name_to_value["train/advantage_std"] == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"hybrid": 1.5}, "between 0 .* and 1 .*, got 1.5"),
+        ({"hybrid": -0.1}, "got -0.1"),
+        ({"hybrid": 0.5, "advantage": "standardized"}, "advantage is 'standardized'"),
+    ],
+)
+def test_mixtures_that_cannot_be(kwargs: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SPPO("MlpPolicy", "CartPole-v1", **kwargs)
+
+
+def test_a_mixture_is_saved_and_loaded(tmp_path: Any) -> None:
+    learned(SPPO, hybrid=0.25).save(tmp_path / "model")
+    assert SPPO.load(tmp_path / "model").estimator == Hybrid(0.25)
 
 
 def test_warmup_trains_the_critic_alone_for_so_many_updates() -> None:

@@ -24,6 +24,7 @@ SMALL = {"model": tiny_config(16, 1)}
     [
         (SPPO, {}),
         (SPPO, {"advantage": "standardized", "group_size": 4, "critic_init": "first_batch", "ent_coef": 0.01}),
+        (SPPO, {"hybrid": 0.5}),
         (PPO, {}),
         (PPO, {"critic_loss": "bce"}),
         (GRPO, {"group_size": 4}),
