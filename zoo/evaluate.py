@@ -1,9 +1,12 @@
-"""Measure success rates, sampled and greedy, with 95 % Wilson intervals.
+"""Measure how often a model succeeds, with 95 % intervals.
 
   sppo-rl evaluate --model logs/sppo/sppo_rl-Pendulum-v0_1 --env sppo_rl/Pendulum-v0
   sppo-rl evaluate --prior --env sppo_rl/Pendulum-v0 -n 2000
+  sppo-rl evaluate --model run/export --benchmarks aime24 amc23 math500 -k 16
 
-Exactly n episodes are played, each from a seed of its own; equal --seed means equal initial states for every model.
+A control task (--env): exactly n episodes, sampled and greedy, each from a seed of its own; equal --seed means equal initial states
+for every model. A language model (--benchmarks): avg@k, pass@k and maj@k, every problem exactly k times; completions are kept as JSONL,
+and the same command goes on where it was interrupted.
 """
 
 from __future__ import annotations
@@ -26,10 +29,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     :param parser: of this command
     """
-    options.add_env(parser)
-    options.add_model(parser)
+    options.add_env(parser, required=False)
+    options.add_model(parser, required=False)
     parser.add_argument("-n", "--episodes", type=int, default=2000, metavar="N", help="episodes each way (default 2000)")
     parser.add_argument("--seed", type=int, default=0, help="of initial states and sampled actions (default 0)")
+    options.add_language_evaluation(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -38,6 +42,16 @@ def run(arguments: argparse.Namespace) -> int:
 
     :param arguments: parsed
     """
+    if (arguments.env is None) == (arguments.benchmarks is None):
+        raise UsageError("Say what to evaluate on: a control task with --env, or a language model with --benchmarks.")
+    if arguments.benchmarks is not None:
+        try:
+            from sppo_rl.zoo import evaluate_llm
+        except ImportError as error:
+            raise UsageError(f"Language models need pip install 'sppo-rl[llm]' ({error}).") from error
+        return evaluate_llm.run(arguments)
+    if arguments.model is None and not arguments.prior:
+        raise UsageError("Say what to evaluate: --model PATH, or --prior.")
     th.set_num_threads(1)
     check_env_id(arguments.env)
     if arguments.episodes < 1:

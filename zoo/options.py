@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from sppo_rl.zoo.names import ALGORITHMS
 
 
-def add_env(parser: argparse.ArgumentParser, several: bool = False) -> None:
+def add_env(parser: argparse.ArgumentParser, several: bool = False, required: bool = True) -> None:
     """
     Add ``--env``.
 
     :param parser: of a command
     :param several: accept more than one id
+    :param required: whether the command can do nothing without
     """
     parser.add_argument(
-        "--env", required=True, metavar="ID", nargs="+" if several else None, help="environment id; 'sppo-rl envs' lists them"
+        "--env",
+        required=required,
+        metavar="ID",
+        nargs="+" if several else None,
+        help="environment id; 'sppo-rl envs' lists them",
     )
 
 
@@ -41,17 +47,59 @@ def add_prior_choice(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
+def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """
     Add ``--model`` or ``--prior``, and ``--algo``.
 
     :param parser: of a command
+    :param required: whether the command can do nothing without
     """
-    which = parser.add_mutually_exclusive_group(required=True)
+    which = parser.add_mutually_exclusive_group(required=required)
     which.add_argument("--model", metavar="PATH", help="a .zip file, or the folder of a run (its best model)")
     which.add_argument("--prior", action="store_true", help="the shipped prior of the environment")
     parser.add_argument(
         "--algo", metavar="NAME", help="which algorithm saved the model; found in the run's config.yml, or in the file"
+    )
+
+
+def add_language_evaluation(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options for evaluating a language model.
+
+    :param parser: of a command with ``--model`` and ``--seed``
+    """
+    group = parser.add_argument_group("language models")
+    group.add_argument(
+        "--benchmarks",
+        nargs="+",
+        metavar="NAME",
+        help="aime24, aime25, amc23, math500, minerva, or a .jsonl, .json or .parquet file with problems and answers",
+    )
+    group.add_argument("-k", "--samples", type=int, default=16, metavar="K", help="responses to every problem (default 16)")
+    group.add_argument("--temperature", type=float, default=0.6, help="default 0.6")
+    group.add_argument("--greedy", action="store_true", help="the most likely tokens; needs -k 1")
+    group.add_argument("--max-new-tokens", type=int, default=8192, metavar="N", help="longest response (default 8192)")
+    group.add_argument("--max-prompt-tokens", type=int, default=2048, metavar="N", help="longest prompt (default 2048)")
+    group.add_argument("--limit", type=int, metavar="N", help="only the first N problems of each benchmark")
+    group.add_argument(
+        "--instruction", metavar="TEXT", help="added behind each problem (default: asks for a \\boxed{} answer)"
+    )
+    group.add_argument("--generator", choices=["transformers", "vllm"], default="transformers", help="default transformers")
+    group.add_argument(
+        "--batch-size", type=int, metavar="N", help="responses side by side (default 64 with transformers, 512 with vllm)"
+    )
+    group.add_argument("--device", default="auto", help="default: a GPU if there is one")
+    group.add_argument("--dtype", choices=["auto", "float32", "bfloat16"], default="auto", help="default: bfloat16 on a GPU")
+    group.add_argument("--output", type=Path, metavar="DIR", help="completions and summary (default evaluations/MODEL)")
+    group.add_argument(
+        "--calibration",
+        nargs="?",
+        const="",
+        metavar="CRITIC",
+        help="also hold a critic's predictions against avg@k: its folder; left out, the one that policy.export put beside the policy",
+    )
+    group.add_argument(
+        "--check-golds", action="store_true", help="judge each gold answer against itself, list the malformed ones, and stop"
     )
 
 
