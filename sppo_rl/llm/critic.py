@@ -12,7 +12,8 @@ from torch import nn
 from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel
 
 from sppo_rl.llm.models import head_of, remove_dropout
-from sppo_rl.llm.tokens import compute_in, hidden_states, trim
+from sppo_rl.llm.packing import Reader
+from sppo_rl.llm.tokens import compute_in, trim
 
 _PROBABILITY = "multi_label_classification"
 """Hugging Face's name (``config.problem_type``) for outputs that a sigmoid turns into probabilities."""
@@ -34,11 +35,15 @@ class PromptCritic(nn.Module):
     :param model: see :func:`~sppo_rl.llm.models.critic_model`
     :param tokenizer: for prompts given as text; ``None`` if they come as token ids
     :param dtype: what it computes in; the head computes in float32
+    :param packing: see :class:`~sppo_rl.llm.packing.Reader`
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: Any = None, dtype: th.dtype = th.float32):
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: Any = None, dtype: th.dtype = th.float32, packing: bool | None = None
+    ):
         super().__init__()
         self.model, self.tokenizer, self.dtype = model, tokenizer, dtype
+        self.reader = Reader(packing)
 
     @property
     def head(self) -> nn.Linear:
@@ -56,7 +61,7 @@ class PromptCritic(nn.Module):
         :return: (D,) float32, before sigmoid
         """
         with compute_in(self.dtype, ids.device):
-            hidden = hidden_states(self.model.base_model, ids, lengths, rows, columns)
+            hidden = self.reader(self.model.base_model, ids, lengths, rows, columns)
         head = self.head
         return nn.functional.linear(hidden.float(), head.weight, head.bias).squeeze(1)
 

@@ -6,7 +6,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch as th
@@ -19,7 +19,8 @@ from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.llm.critic import PromptCritic
 from sppo_rl.llm.generation import Generator, Sampling, make_generator
 from sppo_rl.llm.models import ModelSource, causal_model, critic_model, output_layer
-from sppo_rl.llm.tokens import by_token_budget, compute_in, hidden_states, lay_out, response_mask, token_log_probs
+from sppo_rl.llm.packing import Reader
+from sppo_rl.llm.tokens import by_token_budget, compute_in, lay_out, response_mask, token_log_probs
 from sppo_rl.policies import DecisionEvaluation, SequencePolicy, ValueScale
 
 _DTYPES = {"float32": th.float32, "bfloat16": th.bfloat16}
@@ -56,8 +57,10 @@ class TransformerPolicy(SequencePolicy):
     :param weight_decay: AdamW's, of the actor
     :param critic_weight_decay: AdamW's, of the critic
     :param gradient_checkpointing: compute activations anew in the backward pass: less memory, about a third more time
-    :param tokens_per_pass: tokens in one forward and backward pass; padding adds less than a third
+    :param tokens_per_pass: tokens in one forward and backward pass
     :param logits_per_pass: tokens whose logits exist at once
+    :param packing: leave the padding out of forward and backward passes; ``None`` where a model can do it, ``True`` to insist, ``False``
+        to put rows of similar length together, which adds less than a third
     :param responses_per_pass: responses generated side by side; ``None`` for all of an update
     :param generator: what samples responses: ``"transformers"`` (the model itself), ``"vllm"`` (an engine in this process) or
         ``"vllm-server"`` (over HTTP)
@@ -84,6 +87,7 @@ class TransformerPolicy(SequencePolicy):
         gradient_checkpointing: bool = False,
         tokens_per_pass: int = 16384,
         logits_per_pass: int = 1024,
+        packing: bool | None = None,
         responses_per_pass: int | None = None,
         generator: str = "transformers",
         generator_kwargs: dict[str, Any] | None = None,
@@ -125,15 +129,19 @@ class TransformerPolicy(SequencePolicy):
             "gradient_checkpointing": gradient_checkpointing,
             "tokens_per_pass": tokens_per_pass,
             "logits_per_pass": logits_per_pass,
+            "packing": packing,
             "responses_per_pass": responses_per_pass,
             "generator": generator,
             "generator_kwargs": generator_kwargs,
         }
         self.tokenizer, self.temperature, self.compute_dtype = tokenizer, temperature, _DTYPES[dtype]
         self.tokens_per_pass, self.logits_per_pass = tokens_per_pass, logits_per_pass
+        self.reader = Reader(packing)
         self.model = causal_model(model)
         _check_vocabulary("model", self.model, self.vocabulary)
-        self.critic = PromptCritic(critic_model(critic, self.model), tokenizer, self.compute_dtype) if with_critic else None
+        self.critic: PromptCritic | None = None
+        if with_critic:
+            self.critic = PromptCritic(critic_model(critic, self.model), tokenizer, self.compute_dtype, packing)
         if self.critic is not None:
             _check_vocabulary("critic", self.critic.model, self.vocabulary)
         if gradient_checkpointing:
@@ -149,7 +157,7 @@ class TransformerPolicy(SequencePolicy):
             generator,
             self.model,
             self.compute_dtype,
-            observation_space["prompt_ids"].shape[0] + self.max_new_tokens,
+            spaces.flatdim(cast(spaces.Dict, observation_space)["prompt_ids"]) + self.max_new_tokens,
             responses_per_pass,
             generator_kwargs,
         )
@@ -278,7 +286,7 @@ class TransformerPolicy(SequencePolicy):
         assert isinstance(observations, dict)
         layout = lay_out(observations["prompt_ids"], observations["prompt_len"].flatten(), actions, self.vocabulary)
         with compute_in(self.compute_dtype, actions.device):
-            hidden = hidden_states(self.model.base_model, layout.ids, layout.lengths, layout.rows, layout.columns)
+            hidden = self.reader(self.model.base_model, layout.ids, layout.lengths, layout.rows, layout.columns)
             log_prob, entropy = token_log_probs(
                 output_layer(self.model),
                 hidden,

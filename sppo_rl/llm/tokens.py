@@ -118,7 +118,9 @@ def similar_lengths(lengths: th.Tensor) -> list[th.Tensor]:
     return [*groups, order[start:]]
 
 
-def hidden_states(body: nn.Module, ids: th.Tensor, lengths: th.Tensor, rows: th.Tensor, columns: th.Tensor) -> th.Tensor:
+def grouped_hidden_states(
+    body: nn.Module, ids: th.Tensor, lengths: th.Tensor, rows: th.Tensor, columns: th.Tensor
+) -> th.Tensor:
     """
     Run a model's body and read it at some places; rows of similar length go through it together.
 

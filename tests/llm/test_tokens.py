@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch as th
 
-from sppo_rl.llm.tokens import by_token_budget, hidden_states, lay_out, similar_lengths, token_log_probs, trim
+from sppo_rl.llm.tokens import by_token_budget, grouped_hidden_states, lay_out, similar_lengths, token_log_probs, trim
 from tests.llm.conftest import tiny_model
 
 PAD = 9
@@ -60,7 +60,7 @@ def test_hidden_states_come_in_the_order_asked_for() -> None:
     ids = th.randint(2, 12, (5, 9)).where(th.arange(9) < lengths.unsqueeze(1), 0)
     rows, columns = th.tensor([4, 0, 1, 1, 2, 3, 0]), th.tensor([1, 2, 8, 0, 0, 5, 0])
     with th.no_grad():
-        found = hidden_states(model, ids, lengths, rows, columns)
+        found = grouped_hidden_states(model, ids, lengths, rows, columns)
         for k, (row, column) in enumerate(zip(rows.tolist(), columns.tolist(), strict=True)):
             alone = model(input_ids=ids[row : row + 1, : lengths[row]]).last_hidden_state[0, column]
             th.testing.assert_close(found[k], alone, rtol=1e-4, atol=1e-5)
