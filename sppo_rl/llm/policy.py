@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
+from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,10 @@ from sppo_rl.collection import Sampled, Sampler
 from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.llm.critic import PromptCritic
 from sppo_rl.llm.generation import Generator, Sampling, make_generator
-from sppo_rl.llm.models import ModelSource, causal_model, critic_model, output_layer
+from sppo_rl.llm.loading import load_tokenizer
+from sppo_rl.llm.lora import LoraOptions, add_lora, merged_parameters, save_merged
+from sppo_rl.llm.models import ModelSource, Saved, causal_model, critic_model, output_layer
+from sppo_rl.llm.options import check_numbers, check_vocabulary, end_of_sequence, read_spaces
 from sppo_rl.llm.packing import Reader
 from sppo_rl.llm.tokens import by_token_budget, compute_in, lay_out, response_mask, token_log_probs
 from sppo_rl.policies import DecisionEvaluation, SequencePolicy, ValueScale
@@ -47,7 +51,11 @@ class TransformerPolicy(SequencePolicy):
     :param action_space: see above
     :param lr_schedule: of the actor; the engine sets both rates before every update
     :param model: hub name, local folder, configuration (weights from scratch) or an instance, which is copied
-    :param critic: the same for the critic, of any size, reading the same token ids; ``None`` starts from the actor's weights
+    :param critic: the same for the critic, of any size; ``None`` starts from the actor's weights
+    :param critic_tokenizer: the critic's tokenizer, its hub name or folder, if it does not read the same token ids (see
+        :class:`~sppo_rl.llm.retokenize.Retokenizer`); not for PPO, whose critic reads the response token by token
+    :param lora: train adapters instead of the actor's weights: a ``peft.LoraConfig`` or its arguments
+    :param critic_lora: the same for the critic; its head is trained as well
     :param with_critic: whether the algorithm trains a critic (GRPO, RLOO and ReMax do not); set by the engine
     :param tokenizer: kept for :meth:`export` and the critic's ``predict_solvability``; ``None`` takes the environment's
     :param eos_token_id: ends a response; ``None`` takes the tokenizer's
@@ -77,6 +85,9 @@ class TransformerPolicy(SequencePolicy):
         lr_schedule: Callable[[float], float],
         model: ModelSource,
         critic: ModelSource | None = None,
+        critic_tokenizer: Any = None,
+        lora: LoraOptions | None = None,
+        critic_lora: LoraOptions | None = None,
         with_critic: bool = True,
         tokenizer: Any = None,
         eos_token_id: int | None = None,
@@ -94,23 +105,18 @@ class TransformerPolicy(SequencePolicy):
         use_sde: bool = False,
     ):
         super().__init__(observation_space, action_space)
-        self.max_new_tokens, self.vocabulary = _read_spaces(observation_space, action_space)
+        self.max_new_tokens, self.vocabulary = read_spaces(observation_space, action_space)
         if use_sde:
             raise ValueError("use_sde=True is for continuous actions; tokens are sampled from a softmax.")
         if dtype not in _DTYPES:
             raise ValueError(f"dtype must be 'float32' or 'bfloat16', got {dtype!r}.")
-        if not temperature > 0.0:
-            raise ValueError(
-                f"temperature must be above 0, got {temperature}. Greedy responses come from predict(deterministic=True)."
-            )
-        if min(tokens_per_pass, logits_per_pass, 1 if responses_per_pass is None else responses_per_pass) < 1:
-            raise ValueError("tokens_per_pass, logits_per_pass and responses_per_pass must be at least 1.")
-        self.eos_token_id = eos_token_id if eos_token_id is not None else getattr(tokenizer, "eos_token_id", None)
-        if self.eos_token_id is None or not 0 <= self.eos_token_id < self.vocabulary:
-            raise ValueError(
-                f"A response needs an end-of-sequence token in [0, {self.vocabulary}), got {self.eos_token_id}. Pass "
-                "policy_kwargs={'eos_token_id': …}, or give the environment a tokenizer that has one."
-            )
+        check_numbers(
+            temperature,
+            tokens_per_pass=tokens_per_pass,
+            logits_per_pass=logits_per_pass,
+            responses_per_pass=responses_per_pass,
+        )
+        self.eos_token_id = end_of_sequence(eos_token_id, tokenizer, self.vocabulary)
         if isinstance(model, str) and lr_schedule(1.0) > _CONTROL_RATE:
             warnings.warn(
                 f"learning_rate is {lr_schedule(1.0):g}, which suits control tasks; pre-trained language models are fine-tuned at about "
@@ -119,6 +125,9 @@ class TransformerPolicy(SequencePolicy):
                 stacklevel=2,
             )
         self._options = {
+            "critic_tokenizer": critic_tokenizer,
+            "lora": lora,
+            "critic_lora": critic_lora,
             "with_critic": with_critic,
             "tokenizer": tokenizer,
             "eos_token_id": eos_token_id,
@@ -138,12 +147,18 @@ class TransformerPolicy(SequencePolicy):
         self.tokens_per_pass, self.logits_per_pass = tokens_per_pass, logits_per_pass
         self.reader = Reader(packing)
         self.model = causal_model(model)
-        _check_vocabulary("model", self.model, self.vocabulary)
+        check_vocabulary(
+            "model",
+            self.model,
+            self.vocabulary,
+            "Pass the environment the model's own tokenizer (or vocab_size), or another model.",
+        )
         self.critic: PromptCritic | None = None
         if with_critic:
-            self.critic = PromptCritic(critic_model(critic, self.model), tokenizer, self.compute_dtype, packing)
-        if self.critic is not None:
-            _check_vocabulary("critic", self.critic.model, self.vocabulary)
+            self.critic = self._make_critic(critic, critic_tokenizer, critic_lora, packing)
+        self._weights_missing = isinstance(model, Saved)
+        if lora is not None:
+            add_lora(self.model, lora, unread=self._weights_missing)
         if gradient_checkpointing:
             for network in (self.model, *([self.critic.model] if self.critic is not None else [])):
                 network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
@@ -165,6 +180,21 @@ class TransformerPolicy(SequencePolicy):
         """Steps of the actor's optimizer; names the weights that a generator holds."""
         self.optimizer.register_step_post_hook(self._count_step)
 
+    def _make_critic(
+        self, source: ModelSource | None, own_tokenizer: Any, lora: LoraOptions | None, packing: bool | None
+    ) -> PromptCritic:
+        model = critic_model(source, self.model)
+        if isinstance(own_tokenizer, str | PathLike):
+            own_tokenizer = load_tokenizer(Path(own_tokenizer) if isinstance(own_tokenizer, PathLike) else own_tokenizer)
+        if own_tokenizer is None:
+            advice = "Use models of one tokenizer family, or pass the critic's own tokenizer as critic_tokenizer."
+            check_vocabulary("critic", model, self.vocabulary, advice)
+        else:
+            check_vocabulary("critic", model, len(own_tokenizer), "Pass the critic_tokenizer that belongs to the critic.")
+        if lora is not None:
+            add_lora(model, lora, unread=isinstance(source, Saved))
+        return PromptCritic(model, self.tokenizer, self.compute_dtype, packing, own_tokenizer)
+
     @classmethod
     def complete_kwargs(cls, kwargs: dict[str, Any], env: VecEnv | None, with_critic: bool) -> dict[str, Any]:
         """
@@ -182,12 +212,27 @@ class TransformerPolicy(SequencePolicy):
 
     def rebuild_kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """
-        Put configurations in the place of names and instances: loading builds networks and then reads the weights, offline.
+        Put what loading needs in the place of names and instances: it builds networks without weights and then reads those, offline.
 
         :param kwargs: what this policy was made from
         """
-        critic = None if self.critic is None else self.critic.model.config
-        return {**kwargs, "model": self.model.config, "critic": critic}
+        rebuilt = {**kwargs, "model": Saved(self.model.config)}
+        if self.critic is not None:
+            rebuilt |= {"critic": Saved(self.critic.model.config), "critic_tokenizer": self.critic.own_tokenizer}
+        return rebuilt
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """See :class:`torch.nn.Module`; a policy made by loading has no weights before this."""
+        result = super().load_state_dict(*args, **kwargs)
+        self._weights_missing = False
+        return result
+
+    def _require_weights(self) -> None:
+        if self._weights_missing:
+            raise RuntimeError(
+                "This policy was made from the policy_kwargs of another one, which name no weights. Load that one's parameters first "
+                "(set_parameters), or pass the model itself: policy_kwargs={'model': …}."
+            )
 
     def _get_constructor_parameters(self) -> dict[str, Any]:
         spaces_and_rate = {
@@ -221,8 +266,9 @@ class TransformerPolicy(SequencePolicy):
         :param rng: seeds each batch of responses
         :param deterministic: greedy decoding
         """
+        self._require_weights()
         version = self.weight_version
-        self.generator.sync_weights(self.model.named_parameters(), version)
+        self.generator.sync_weights(merged_parameters(self.model), version)
 
         def sample(observations: Arrays, copies: np.ndarray) -> Sampled:
             assert isinstance(observations, dict)
@@ -249,7 +295,8 @@ class TransformerPolicy(SequencePolicy):
 
     def _predict(self, observation: Any, deterministic: bool = False) -> th.Tensor:
         seed = 0 if deterministic else int(th.randint(2**62, ()))
-        self.generator.sync_weights(self.model.named_parameters(), self.weight_version)
+        self._require_weights()
+        self.generator.sync_weights(merged_parameters(self.model), self.weight_version)
         prompt_ids, prompt_len = observation["prompt_ids"].cpu().numpy(), observation["prompt_len"].cpu().numpy()
         return th.as_tensor(self._respond(prompt_ids, prompt_len, seed, deterministic, self.weight_version).actions)
 
@@ -284,6 +331,7 @@ class TransformerPolicy(SequencePolicy):
     def evaluate_decisions(self, observations: Tensors, actions: th.Tensor) -> DecisionEvaluation:
         """See :class:`~sppo_rl.policies.SequencePolicy`; at the sampling temperature, over the V tokens that can be sampled."""
         assert isinstance(observations, dict)
+        self._require_weights()
         layout = lay_out(observations["prompt_ids"], observations["prompt_len"].flatten(), actions, self.vocabulary)
         with compute_in(self.compute_dtype, actions.device):
             hidden = self.reader(self.model.base_model, layout.ids, layout.lengths, layout.rows, layout.columns)
@@ -308,6 +356,11 @@ class TransformerPolicy(SequencePolicy):
     def decision_value_logits(self, observations: Tensors, actions: th.Tensor) -> th.Tensor:
         """See :class:`~sppo_rl.policies.SequencePolicy`: read before each token of the response."""
         assert isinstance(observations, dict)
+        if self._critic().own_tokenizer is not None:
+            raise ValueError(
+                "critic_tokenizer is for critics that read prompts (SPPO). PPO's critic is read before every token of the response, so it "
+                "must read the policy's own tokens: leave critic_tokenizer out."
+            )
         layout = lay_out(observations["prompt_ids"], observations["prompt_len"].flatten(), actions, self.vocabulary)
         values = self._critic()(layout.ids, layout.lengths, layout.rows, layout.columns)
         return th.zeros(layout.mask.shape, device=actions.device).masked_scatter(layout.mask, values)
@@ -323,49 +376,31 @@ class TransformerPolicy(SequencePolicy):
     def _critic(self) -> PromptCritic:
         if self.critic is None:
             raise ValueError("This policy was made for an algorithm without a critic: there is no value to read.")
+        self._require_weights()
         return self.critic
 
     # ---------------------------------------------------------------- export
 
-    def export(self, folder: str | Path) -> None:
+    def export(self, folder: str | Path, with_critic: bool = True) -> None:
         """
-        Write ``folder/policy`` and ``folder/critic`` (where there is one) as plain Hugging Face folders, each with the tokenizer.
+        Write ``folder/policy`` and ``folder/critic`` (where there is one) as plain Hugging Face folders, each with its tokenizer;
+        adapters are merged.
 
         ``AutoModelForCausalLM.from_pretrained`` reads the first, ``PromptCritic.load`` and
         ``AutoModelForTokenClassification.from_pretrained`` the second; both serve as ``model`` and ``critic`` of a new policy.
 
         :param folder: made if it does not exist
+        :param with_critic: ``False`` leaves the critic out
         :raises ValueError: if the critic predicts normalised returns, which no one else could read
         """
-        if self.critic is not None and not self.value_scale.is_probability:
+        critic = self.critic if with_critic else None
+        if critic is not None and not self.value_scale.is_probability:
             raise ValueError(
-                "The critic predicts returns normalised by running statistics, which a Hugging Face folder has no place for. Save the "
-                "actor with policy.model.save_pretrained(folder), or train with critic_loss='bce'."
+                "The critic predicts returns normalised by running statistics, which a Hugging Face folder has no place for. Export the "
+                "actor alone with with_critic=False, or train with critic_loss='bce'."
             )
-        self.model.save_pretrained(Path(folder) / "policy")
+        save_merged(self.model, Path(folder) / "policy")
         if self.tokenizer is not None:
             self.tokenizer.save_pretrained(Path(folder) / "policy")
-        if self.critic is not None:
-            self.critic.save(Path(folder) / "critic")
-
-
-def _read_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> tuple[int, int]:
-    """Token budget K and vocabulary V."""
-    names = set(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else set()
-    if not {"prompt_ids", "prompt_len"} <= names:
-        raise ValueError(
-            f"TransformerPolicy reads prompts from Dict(prompt_ids, prompt_len, …), as MathReasoningEnv gives them, got {observation_space}"
-            "."
-        )
-    if not isinstance(action_space, spaces.MultiDiscrete) or len(set(action_space.nvec.tolist())) != 1:
-        raise ValueError(f"TransformerPolicy answers with MultiDiscrete([V + 1] * K), got {action_space}.")
-    return len(action_space.nvec), int(action_space.nvec[0]) - 1
-
-
-def _check_vocabulary(role: str, network: Any, vocabulary: int) -> None:
-    embeddings = network.get_input_embeddings().num_embeddings
-    if embeddings < vocabulary:
-        raise ValueError(
-            f"The {role} knows {embeddings} tokens, but the environment uses {vocabulary}: it must read the same token ids. Use models of "
-            "one tokenizer family, or pass the environment the right tokenizer (or vocab_size)."
-        )
+        if critic is not None:
+            critic.save(Path(folder) / "critic")
