@@ -66,7 +66,7 @@ def table_cells(
         left_out = len(sets[name].malformed) + tasks[name].dropped if name in sets else 0
         problems = f"{scores.problems}" + (f" (+{left_out})" if left_out else "")
         estimates = [_estimate(estimate) for estimate in (scores.avg, scores.passed, scores.majority)]
-        rest = [f"{scores.tokens:.0f}", f"{scores.truncated:.3f}", f"{scores.answered:.3f}"]
+        rest = [f"{scores.tokens:.0f}", _short(scores.truncated), _short(scores.answered)]
         cells.append([name, problems, *estimates, *rest])
     return headings, cells
 
@@ -116,9 +116,9 @@ def rich_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> Any:
     :param cells: of each row
     """
     # 80 columns: intervals go below their means
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=number > 0)
+        table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=True)
     for row in cells:
         table.add_row(*(escape(cell.replace(" [", "\n[")) for cell in row))
     return table
