@@ -9,14 +9,19 @@ from typing import Any, cast
 import numpy as np
 import torch as th
 from torch import nn
-from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedModel
+from transformers import AutoModelForTokenClassification, PreTrainedModel
 
+from sppo_rl.llm.loading import load_tokenizer
+from sppo_rl.llm.lora import save_merged
 from sppo_rl.llm.models import head_of, remove_dropout
 from sppo_rl.llm.packing import Reader
+from sppo_rl.llm.retokenize import Retokenizer
 from sppo_rl.llm.tokens import compute_in, trim
 
 _PROBABILITY = "multi_label_classification"
 """Hugging Face's name (``config.problem_type``) for outputs that a sigmoid turns into probabilities."""
+_OF_PROMPTS = "prompt_tokenizer"
+"""Folder of the policy's tokenizer, where the critic has another."""
 
 
 class PromptCritic(nn.Module):
@@ -25,7 +30,8 @@ class PromptCritic(nn.Module):
 
     SPPO reads it once, at the prompt's last token: ``V(s) = sigmoid(output)``. PPO's token-level critic is the same network, read before
     every token of the response (trained with squared error it predicts returns, and ``predict_solvability`` means nothing). It shares
-    nothing with the actor but the token ids, so it may be of any architecture and size.
+    nothing with the actor but the token ids, so it may be of any architecture and size. With a tokenizer of its own it reads the prompt's
+    text instead (:class:`~sppo_rl.llm.retokenize.Retokenizer`); then it cannot be read before the tokens of a response.
 
     On disk it is a plain Hugging Face folder for ``AutoModelForTokenClassification`` with one label::
 
@@ -33,15 +39,31 @@ class PromptCritic(nn.Module):
         critic.predict_solvability(["What is 2 + 3?", "Prove Goldbach's conjecture."])   # array([0.97, 0.02])
 
     :param model: see :func:`~sppo_rl.llm.models.critic_model`
-    :param tokenizer: for prompts given as text; ``None`` if they come as token ids
+    :param tokenizer: the policy's, for prompts given as text; ``None`` if they come as token ids
     :param dtype: what it computes in; the head computes in float32
     :param packing: see :class:`~sppo_rl.llm.packing.Reader`
+    :param own_tokenizer: the critic's, if it does not read the policy's token ids
+    :raises ValueError: if it has a tokenizer of its own and the policy's is not known
     """
 
     def __init__(
-        self, model: PreTrainedModel, tokenizer: Any = None, dtype: th.dtype = th.float32, packing: bool | None = None
+        self,
+        model: PreTrainedModel,
+        tokenizer: Any = None,
+        dtype: th.dtype = th.float32,
+        packing: bool | None = None,
+        own_tokenizer: Any = None,
     ):
         super().__init__()
+        self.own_tokenizer = own_tokenizer
+        self._translate: Retokenizer | None = None
+        if own_tokenizer is not None:
+            if tokenizer is None:
+                raise ValueError(
+                    "A critic with its own tokenizer needs the policy's too, to make text of token ids: pass tokenizer=…."
+                )
+            longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
+            self._translate = Retokenizer(tokenizer, own_tokenizer, longest)
         self.model, self.tokenizer, self.dtype = model, tokenizer, dtype
         self.reader = Reader(packing)
 
@@ -69,10 +91,12 @@ class PromptCritic(nn.Module):
         """
         Read the critic at the last token of each prompt, ``prompt_len - 1``.
 
-        :param prompt_ids: (n, P) int64, padded on the right
+        :param prompt_ids: (n, P) int64, padded on the right; the policy's token ids
         :param prompt_len: (n,) int64
         :return: (n,) float32, before sigmoid
         """
+        if self._translate is not None:
+            prompt_ids, prompt_len = self._translate(prompt_ids, prompt_len)
         rows = th.arange(len(prompt_len), device=prompt_len.device)
         logits: th.Tensor = self(trim(prompt_ids, prompt_len), prompt_len, rows, prompt_len - 1)
         return logits
@@ -118,13 +142,16 @@ class PromptCritic(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """
-        Write a folder that :meth:`load` and ``AutoModelForTokenClassification.from_pretrained`` read.
+        Write a folder that :meth:`load` and ``AutoModelForTokenClassification.from_pretrained`` read, adapters merged.
 
         :param folder: made if it does not exist
         """
         self.model.config.problem_type = _PROBABILITY
-        self.model.save_pretrained(folder)
-        if self.tokenizer is not None:
+        save_merged(self.model, folder)
+        if self.own_tokenizer is not None:
+            self.own_tokenizer.save_pretrained(folder)
+            self.tokenizer.save_pretrained(Path(folder) / _OF_PROMPTS)
+        elif self.tokenizer is not None:
             self.tokenizer.save_pretrained(folder)
 
     @classmethod
@@ -137,5 +164,8 @@ class PromptCritic(nn.Module):
         """
         model = AutoModelForTokenClassification.from_pretrained(folder, dtype=th.float32, local_files_only=True).to(device)
         remove_dropout(model)
-        has_tokenizer = (Path(folder) / "tokenizer_config.json").is_file()
-        return cls(model, AutoTokenizer.from_pretrained(folder, local_files_only=True) if has_tokenizer else None)
+        of_model, of_prompts = (
+            load_tokenizer(where) if (where / "tokenizer_config.json").is_file() else None
+            for where in (Path(folder), Path(folder) / _OF_PROMPTS)
+        )
+        return cls(model, of_model) if of_prompts is None else cls(model, of_prompts, own_tokenizer=of_model)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from os import PathLike, fspath
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch as th
 from torch import nn
@@ -15,8 +17,21 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.initialization import no_init_weights
 
-ModelSource: TypeAlias = str | PathLike[str] | PreTrainedConfig | PreTrainedModel
+
+@dataclass(frozen=True)
+class Saved:
+    """
+    A model whose weights are about to be read from a file: it is built without initialising them.
+
+    :param config: the model's
+    """
+
+    config: PreTrainedConfig
+
+
+ModelSource: TypeAlias = str | PathLike[str] | PreTrainedConfig | PreTrainedModel | Saved
 """Hub name, local folder, configuration (weights from scratch) or instance (copied, never trained in place)."""
 
 
@@ -29,12 +44,13 @@ def causal_model(source: ModelSource) -> PreTrainedModel:
     """
     if isinstance(source, PreTrainedModel):
         model = copy.deepcopy(source).float()
-    elif isinstance(source, PreTrainedConfig):
-        model = AutoModelForCausalLM.from_config(copy.deepcopy(source), dtype=th.float32)
+    elif isinstance(source, PreTrainedConfig | Saved):
+        model = _from_config(AutoModelForCausalLM, source)
     else:
         model = AutoModelForCausalLM.from_pretrained(fspath(source), dtype=th.float32)
     remove_dropout(model)
-    _check_output_layer(model)
+    if not isinstance(source, Saved):
+        _check_output_layer(model)
     return model
 
 
@@ -55,10 +71,10 @@ def critic_model(source: ModelSource | None, actor: PreTrainedModel) -> PreTrain
         if type(source) is MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING.get(type(source.config), None):
             model, new_head = copy.deepcopy(source).float(), False
         else:
-            model = AutoModelForTokenClassification.from_config(_with_one_label(source.config), dtype=th.float32)
+            model = _from_config(AutoModelForTokenClassification, Saved(source.config), num_labels=1)
             model.base_model.load_state_dict(source.base_model.state_dict())
-    elif isinstance(source, PreTrainedConfig):
-        model = AutoModelForTokenClassification.from_config(_with_one_label(source), dtype=th.float32)
+    elif isinstance(source, PreTrainedConfig | Saved):
+        model = _from_config(AutoModelForTokenClassification, source, num_labels=1)
     else:
         model, report = AutoModelForTokenClassification.from_pretrained(
             fspath(source), num_labels=1, dtype=th.float32, output_loading_info=True
@@ -118,10 +134,18 @@ def remove_dropout(model: nn.Module) -> None:
                 setattr(module, name, 0.0)
 
 
-def _with_one_label(config: PreTrainedConfig) -> PreTrainedConfig:
-    config = copy.deepcopy(config)
-    config.num_labels = 1
-    return config
+def _from_config(family: Any, source: PreTrainedConfig | Saved, **changes: Any) -> PreTrainedModel:
+    """A model of a configuration, in float32; without initial weights where others are about to be read."""
+    config = copy.deepcopy(source.config if isinstance(source, Saved) else source)
+    for name, value in changes.items():
+        setattr(config, name, value)
+    initial: AbstractContextManager[None] = no_init_weights() if isinstance(source, Saved) else nullcontext()
+    with initial:
+        model: PreTrainedModel = family.from_config(config, dtype=th.float32)
+    if isinstance(source, Saved):
+        # what was left out would also have tied them
+        model.tie_weights()
+    return model
 
 
 def _check_output_layer(model: PreTrainedModel) -> None:

@@ -60,7 +60,7 @@ class Boundaries:
 
 
 class _Pad(th.autograd.Function):
-    """Rows of a tensor to distinct places of a larger one, zeros elsewhere. Autograd's own backward pass would add where copying will do."""
+    """Rows of a tensor to distinct places of a larger one, zeros elsewhere. Autograd itself would add backwards where copying will do."""
 
     @staticmethod
     def forward(context: Any, tokens: th.Tensor, place: th.Tensor, size: int) -> th.Tensor:

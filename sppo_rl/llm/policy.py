@@ -147,12 +147,7 @@ class TransformerPolicy(SequencePolicy):
         self.tokens_per_pass, self.logits_per_pass = tokens_per_pass, logits_per_pass
         self.reader = Reader(packing)
         self.model = causal_model(model)
-        check_vocabulary(
-            "model",
-            self.model,
-            self.vocabulary,
-            "Pass the environment the model's own tokenizer (or vocab_size), or another model.",
-        )
+        check_vocabulary("model", self.model, self.vocabulary, "the environment", "Pass it the model's own tokenizer.")
         self.critic: PromptCritic | None = None
         if with_critic:
             self.critic = self._make_critic(critic, critic_tokenizer, critic_lora, packing)
@@ -188,9 +183,9 @@ class TransformerPolicy(SequencePolicy):
             own_tokenizer = load_tokenizer(Path(own_tokenizer) if isinstance(own_tokenizer, PathLike) else own_tokenizer)
         if own_tokenizer is None:
             advice = "Use models of one tokenizer family, or pass the critic's own tokenizer as critic_tokenizer."
-            check_vocabulary("critic", model, self.vocabulary, advice)
+            check_vocabulary("critic", model, self.vocabulary, "the environment", advice)
         else:
-            check_vocabulary("critic", model, len(own_tokenizer), "Pass the critic_tokenizer that belongs to the critic.")
+            check_vocabulary("critic", model, len(own_tokenizer), "its tokenizer", "Pass the one that belongs to it.")
         if lora is not None:
             add_lora(model, lora, unread=isinstance(source, Saved))
         return PromptCritic(model, self.tokenizer, self.compute_dtype, packing, own_tokenizer)

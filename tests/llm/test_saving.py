@@ -134,3 +134,33 @@ def test_predict_solvability_does_not_depend_on_its_batches() -> None:
     assert len(set(found.round(4).tolist())) == 4
     with pytest.raises(ValueError, match="Prompt 1 has no tokens"):
         model.policy.critic.predict_solvability([[5], []])
+
+
+def test_loading_initialises_no_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither PyTorch's layers nor transformers draw a number for weights that are then read from the file."""
+    model = make().learn(16)
+    model.save(tmp_path / "model")
+    drawn = []
+    for name in ("normal_", "uniform_", "trunc_normal_"):
+        draw = getattr(th.Tensor, name, None)
+        if draw is not None:
+            monkeypatch.setattr(
+                th.Tensor,
+                name,
+                lambda self, *args, _draw=draw, **kwargs: (drawn.append(self.shape), _draw(self, *args, **kwargs))[1],
+            )
+    loaded = SPPO.load(tmp_path / "model", device="cpu")
+    assert drawn == []
+    assert_same_weights(loaded, model)
+    assert loaded.policy.model.lm_head.weight is loaded.policy.model.model.embed_tokens.weight, "tied as they were"
+    make()
+    assert drawn, "what is looked for would be seen"
+
+
+def test_settings_of_another_model_without_its_weights_are_refused() -> None:
+    first = make()
+    second = SPPO("TransformerPolicy", echo_env(), n_episodes=16, policy_kwargs=first.policy_kwargs, device="cpu")
+    with pytest.raises(RuntimeError, match="name no weights"):
+        second.learn(16)
+    second.set_parameters(first.get_parameters())
+    second.learn(16)

@@ -1,0 +1,77 @@
+"""Checks of what a TransformerPolicy was made with: each message names the parameter, the value seen and what may stand there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gymnasium import spaces
+
+
+def read_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> tuple[int, int]:
+    """
+    Read token budget K and vocabulary V.
+
+    :param observation_space: ``Dict(prompt_ids, prompt_len, …)``
+    :param action_space: ``MultiDiscrete([V + 1] * K)``
+    :raises ValueError: if they are others
+    """
+    names = set(observation_space.spaces) if isinstance(observation_space, spaces.Dict) else set()
+    if not {"prompt_ids", "prompt_len"} <= names:
+        raise ValueError(
+            f"TransformerPolicy reads prompts from Dict(prompt_ids, prompt_len, …), as MathReasoningEnv gives them, got {observation_space}"
+            "."
+        )
+    if not isinstance(action_space, spaces.MultiDiscrete) or len(set(action_space.nvec.tolist())) != 1:
+        raise ValueError(f"TransformerPolicy answers with MultiDiscrete([V + 1] * K), got {action_space}.")
+    return len(action_space.nvec), int(action_space.nvec[0]) - 1
+
+
+def check_numbers(temperature: float, **sizes: int | None) -> None:
+    """
+    Check sampling temperature and sizes.
+
+    :param temperature: above 0
+    :param sizes: by name; at least 1, or ``None``
+    :raises ValueError: if one is out of its range
+    """
+    if not temperature > 0.0:
+        raise ValueError(
+            f"temperature must be above 0, got {temperature}. Greedy responses come from predict(deterministic=True)."
+        )
+    for name, size in sizes.items():
+        if size is not None and size < 1:
+            raise ValueError(f"{name} must be at least 1, got {size}.")
+
+
+def end_of_sequence(eos_token_id: int | None, tokenizer: Any, vocabulary: int) -> int:
+    """
+    Find the token that ends a response.
+
+    :param eos_token_id: given by the user; ``None`` for the tokenizer's
+    :param tokenizer: may be ``None``
+    :param vocabulary: V
+    :raises ValueError: if there is none, or it is no token
+    """
+    found = eos_token_id if eos_token_id is not None else getattr(tokenizer, "eos_token_id", None)
+    if found is None or not 0 <= found < vocabulary:
+        raise ValueError(
+            f"A response needs an end-of-sequence token in [0, {vocabulary}), got {found}. Pass policy_kwargs={{'eos_token_id': …}}, or "
+            "give the environment a tokenizer that has one."
+        )
+    return int(found)
+
+
+def check_vocabulary(role: str, network: Any, vocabulary: int, user: str, advice: str) -> None:
+    """
+    Check that a network knows all tokens it may be shown.
+
+    :param role: what it is, for the message
+    :param network: a Hugging Face model
+    :param vocabulary: V
+    :param user: who shows them, for the message
+    :param advice: what to do, for the message
+    :raises ValueError: if it does not
+    """
+    embeddings = network.get_input_embeddings().num_embeddings
+    if embeddings < vocabulary:
+        raise ValueError(f"The {role} knows {embeddings} tokens, but {user} uses {vocabulary}. {advice}")
