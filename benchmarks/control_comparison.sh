@@ -15,5 +15,5 @@ for task in "${tasks[@]}"; do
   "$command" compare --env "sppo_rl/$task-v0" --algos $algos --seeds "${SEEDS:-5}" --episodes "$count" \
     --eval-every $((count / 10)) --eval-episodes 100 --jobs "${JOBS:-2}" --output "runs/control_comparison/$task"
   mkdir -p "benchmarks/results/control_comparison/$task"
-  cp "runs/control_comparison/$task"/{results.csv,summary.csv,table.md,plot.png} "benchmarks/results/control_comparison/$task/"
+  cp "runs/control_comparison/$task"/{results.csv,summary.csv,references.csv,provenance.json,table.md,plot.png} "benchmarks/results/control_comparison/$task/"
 done

@@ -19,6 +19,7 @@ COMMANDS = {
     "enjoy": "render a trained agent to a video file",
     "compare": "train algorithms x seeds side by side; table, CSV and plot",
     "plot": "draw the plot of a comparison again",
+    "report": "put the results of comparisons on one page, Markdown and HTML",
 }
 """Sub-command → what it does; the module ``sppo_rl.zoo.<name>`` does it."""
 

@@ -6,7 +6,8 @@
 Every run is a process of its own, and its results are kept: the same command, given again after a kill, does what is left (exactly as
 it would have been: this package's algorithms go on from a checkpoint, SB3's PPO starts its run anew). More seeds or algorithms may be
 asked of the same folder later. All evaluations are on the same initial states. Written to the folder: results.csv (every evaluation),
-summary.csv and table.md (final success with bootstrap intervals over seeds, area under the curve, seconds), plot.png.
+summary.csv and table.md (final success with bootstrap intervals over seeds, area under the curve, seconds), plot.png, references.csv
+(prior and untrained), provenance.json (commands, commit, machine, date). 'sppo-rl report' makes a page of one or more such folders.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 from rich.console import Console
 
 from sppo_rl.callbacks import read_evaluations
-from sppo_rl.zoo import options
+from sppo_rl.zoo import options, provenance
 from sppo_rl.zoo.hyperparameters import parse_overrides
 from sppo_rl.zoo.jobs import Job, do_all
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, file_name
@@ -87,6 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         for seed in range(arguments.seeds)
         for algo in arguments.algos
     ]
+    provenance.record(arguments.output)
     failed = compare(specs, arguments.output, arguments.jobs, arguments.x)
     return 1 if failed else 0
 

@@ -93,6 +93,20 @@ def read_references(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     return references
 
 
+def read_failures(folder: Path) -> dict[tuple[str, str], int]:
+    """
+    Read how many runs ended with an error.
+
+    :param folder: of a comparison
+    :return: (env, algo) → number of runs, where there were any; nothing if the folder has no summary
+    """
+    path = folder / "summary.csv"
+    if not path.exists():
+        return {}
+    with open(path, newline="", encoding="utf-8") as file:
+        return {(row["env"], row["algo"]): int(row["failed"]) for row in csv.DictReader(file) if int(row["failed"])}
+
+
 def runs_of(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, list[Row]]]:
     """
     Sort rows into runs.

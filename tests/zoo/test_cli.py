@@ -84,7 +84,7 @@ def test_every_command_has_help_with_an_example(command, capsys):
 def test_help_lists_every_command(capsys):
     assert main([]) == 0
     listed = capsys.readouterr().out
-    assert all(re.search(rf"^ +{command} ", listed, re.MULTILINE) for command in COMMANDS)
+    assert all(re.search(rf"^ +{command}\s", listed, re.MULTILINE) for command in COMMANDS)
 
 
 def test_envs_lists_ids_and_prints_cards(capsys):
@@ -284,6 +284,7 @@ def test_a_killed_comparison_goes_on_where_it_was_and_gives_the_same_results(tmp
         "results.csv",
         "summary.csv",
         "references.csv",
+        "provenance.json",
         "table.md",
         "plot.png",
     }

@@ -1,0 +1,85 @@
+"""Where results come from: command, code, machine and date, kept beside them in ``provenance.json``."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from sppo_rl.zoo.results import write_atomically
+
+PROVENANCE = "provenance.json"
+PACKAGES = ("sppo-rl", "torch", "numpy", "gymnasium", "stable-baselines3")
+
+
+def describe(words: Sequence[str] | None = None) -> dict[str, Any]:
+    """
+    Describe what runs now.
+
+    :param words: of the command; ``None`` for those of this process
+    :return: ``command``, ``date`` (UTC), ``commit`` (``None`` outside a repository; ends in ``+`` if files differ from it),
+        ``machine``, ``versions``
+    """
+    words = [Path(sys.argv[0]).name, *sys.argv[1:]] if words is None else words
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {
+        "command": shlex.join(words),
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "commit": _commit(),
+        "machine": f"{platform.machine()}, {platform.system()}, {cores} cores",
+        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+    }
+
+
+def record(folder: Path, words: Sequence[str] | None = None) -> None:
+    """
+    Add what runs now to a folder's list, unless its last entry says the same but for the date.
+
+    :param folder: of the results
+    :param words: of the command; ``None`` for those of this process
+    """
+    entries, now = read(folder), describe(words)
+    if not entries or any(entries[-1].get(key) != value for key, value in now.items() if key != "date"):
+        write_atomically(folder / PROVENANCE, json.dumps([*entries, now], indent=1) + "\n")
+
+
+def read(folder: Path) -> list[dict[str, Any]]:
+    """
+    Read a folder's list.
+
+    :param folder: of results
+    :return: entries as :func:`describe` makes them, oldest first; none if nothing was recorded
+    """
+    path = folder / PROVENANCE
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+
+
+def _commit() -> str | None:
+    """Of the repository that this code lies in, if it does."""
+    root = Path(__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return None
+    try:
+        head = _git(root, "rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git(root, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _git(root: Path, *words: str) -> str:
+    return subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
