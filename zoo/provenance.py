@@ -32,7 +32,7 @@ def describe(words: Sequence[str] | None = None) -> dict[str, Any]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "command": shlex.join(words),
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "commit": _commit(),
         "machine": f"{platform.machine()}, {platform.system()}, {cores} cores",
         "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},

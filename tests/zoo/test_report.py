@@ -96,7 +96,7 @@ def test_without_an_algorithm_on_all_tasks_nothing_is_averaged_over_them(tmp_pat
 
 
 def test_a_run_given_twice_and_an_unknown_reference_are_refused(folders, tmp_path):
-    with pytest.raises(UsageError, match="sppo on A with seed 0 is in .*one and in .*results.csv"):
+    with pytest.raises(UsageError, match=r"sppo on A with seed 0 is in .*one and in .*results\.csv"):
         write_report([*folders, folders[0] / "results.csv"], tmp_path / "out", "T")
     with pytest.raises(UsageError, match="'rloo' took no part: sppo, ppo, grpo did"):
         write_report(folders, tmp_path / "out", "T", "rloo")
