@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 from sppo_rl.llm.generation.protocol import Response, Sampling, require_version
 from sppo_rl.llm.generation.vllm_extension import EXTENSION, require_vllm
 from sppo_rl.llm.generation.vllm_sync import (
+    num_outputs,
     probe_tokens,
     read_response,
     request_options,
@@ -26,7 +27,6 @@ from sppo_rl.llm.generation.vllm_sync import (
     trainer_log_probs,
     vectors,
 )
-from sppo_rl.llm.models import output_layer
 
 _CPU_CACHE_BYTES = 2**30
 """Key-value cache on a CPU, where vLLM would take most of the machine's memory."""
@@ -120,7 +120,7 @@ class VLLMGenerator:
             raise ValueError(
                 f"A prompt and its response may take {longest} tokens, but the engine was built for max_model_len={self.max_model_len}."
             )
-        options = request_options(sampling, output_layer(self.model).weight.shape[0])
+        options = request_options(sampling, num_outputs(self.model))
         from vllm import SamplingParams
 
         requests = [SamplingParams(**options, seed=seed) for seed in request_seeds(sampling.seed, len(prompts))]

@@ -22,6 +22,7 @@ from transformers import PreTrainedModel
 from sppo_rl.llm.generation.protocol import Response, Sampling, require_version
 from sppo_rl.llm.generation.vllm_extension import require_vllm
 from sppo_rl.llm.generation.vllm_sync import (
+    num_outputs,
     probe_tokens,
     read_response,
     request_options,
@@ -31,7 +32,6 @@ from sppo_rl.llm.generation.vllm_sync import (
     trainer_log_probs,
     vectors,
 )
-from sppo_rl.llm.models import output_layer
 
 START = "python -m sppo_rl.llm.generation.serve MODEL --port PORT"
 
@@ -122,7 +122,7 @@ class VLLMServerGenerator:
         :raises RuntimeError: if the server sampled with other weights
         """
         require_version(self.version, version)
-        options = request_options(sampling, output_layer(self.model).weight.shape[0])
+        options = request_options(sampling, num_outputs(self.model))
 
         def ask(prompt: np.ndarray, seed: int) -> Response:
             choice = self._generate(prompt, {**options, "seed": seed})["choices"][0]

@@ -21,6 +21,17 @@ EXCLUDED = -100.0
 """Added to logits of ids that are no tokens; the largest bias that vLLM takes. It leaves them a probability of about e^-100."""
 
 
+def num_outputs(model: PreTrainedModel) -> int:
+    """
+    Count the outputs of a model, of which some may belong to no token.
+
+    :param model: causal
+    """
+    weight = output_layer(model).weight
+    assert isinstance(weight, th.Tensor)
+    return weight.shape[0]
+
+
 def request_options(sampling: Sampling, outputs: int) -> dict[str, Any]:
     """
     Fields of vLLM's ``SamplingParams`` without the seed.
@@ -112,7 +123,7 @@ def probe_tokens(model: PreTrainedModel, longest: int | None = None) -> np.ndarr
     :return: (p,) int64
     """
     count = min(PROBE_TOKENS, longest or PROBE_TOKENS)
-    return np.random.default_rng(0).integers(output_layer(model).weight.shape[0], size=count)
+    return np.random.default_rng(0).integers(num_outputs(model), size=count)
 
 
 @th.no_grad()
