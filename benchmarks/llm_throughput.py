@@ -64,7 +64,9 @@ class Ours:
     """``GRPO.learn()``."""
 
     def __init__(self, model: Any, tokenizer: Any):
-        env = MathReasoningEnv(from_pairs([(p, "0") for p in prompts()]), tokenizer, 24, BUDGET, lambda r, gold: float(len(r) % 2))
+        env = MathReasoningEnv(
+            from_pairs([(p, "0") for p in prompts()]), tokenizer, 24, BUDGET, lambda r, gold: float(len(r) % 2)
+        )
         self.model = GRPO(
             "TransformerPolicy", env, group_size=GROUP, n_episodes=RESPONSES, n_epochs=1, learning_rate=1e-5, seed=0, device="cpu",
             skip_zero_advantage=False, policy_kwargs={"model": model},
@@ -118,7 +120,11 @@ def bare_loop_rate(model: Any, width: int = 16) -> float:
     cache, ids = DynamicCache(config=model.config), th.randint(2, 60, (RESPONSES, width))
     started = time.perf_counter()
     for _ in range(BUDGET):
-        ids = model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1).logits[:, -1].argmax(-1, keepdim=True)
+        ids = (
+            model(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            .logits[:, -1]
+            .argmax(-1, keepdim=True)
+        )
     return RESPONSES * BUDGET / (time.perf_counter() - started)
 
 
@@ -131,7 +137,7 @@ def product_rate(model: Any, rows: int = 4096) -> float:
         for out, into in shapes:
             x, w, y = th.randn(rows, into), th.randn(out, into), th.randn(rows, out)
             started = time.perf_counter()
-            x @ w.T, y.T @ x, y @ w  # noqa: B018 - only their time counts
+            x @ w.T, y.T @ x, y @ w  # only their time counts
             seconds += time.perf_counter() - started
         best = min(best, seconds)
     return rows / best
@@ -158,7 +164,10 @@ def main() -> None:
             for which in (0, 1) if repeat % 2 == 0 else (1, 0):
                 speeds[which] = (ours, theirs)[which].rate(arguments.updates)
             pairs.append(speeds)
-            print(f"ours {speeds[0]:,.0f}, TRL {speeds[1]:,.0f} response tokens a second: {speeds[0] / speeds[1]:.2f}", flush=True)
+            print(
+                f"ours {speeds[0]:,.0f}, TRL {speeds[1]:,.0f} response tokens a second: {speeds[0] / speeds[1]:.2f}",
+                flush=True,
+            )
     ratios = sorted(mine / other for mine, other in pairs)
     total = sum(ours.phases.values())
     actor: Any = ours.model.policy
@@ -170,7 +179,9 @@ def main() -> None:
         "weights": sum(p.numel() for p in actor.model.parameters()),
         "responses_per_update": RESPONSES,
         "longest_response": BUDGET,
-        "versions": {name: module.__version__ for name, module in (("torch", th), ("transformers", transformers), ("trl", trl), ("sppo_rl", sppo_rl))},
+        "versions": {
+            "torch": th.__version__, "transformers": transformers.__version__, "trl": trl.__version__, "sppo_rl": sppo_rl.__version__,
+        },
         "ours_tokens_per_second": round(statistics.median(pair[0] for pair in pairs)),
         "trl_tokens_per_second": round(statistics.median(pair[1] for pair in pairs)),
         "ratio_median": round(statistics.median(ratios), 2),

@@ -104,7 +104,7 @@ class MonitorFile(BaseCallback):
 
     def _on_training_start(self) -> None:
         self._start = time.time()
-        header = {"t_start": self._start, "env_id": self.env_id}
+        header: dict[str, float | str] = {"t_start": self._start, "env_id": self.env_id}
         self._writer = ResultsWriter(self.path, header=header, extra_keys=("is_success",))
 
     def _on_step(self) -> bool:
@@ -141,7 +141,7 @@ def experiment_manager() -> type[ExperimentManager]:
             self.batched = (
                 self.algo in ALGORITHMS
                 and has_batched_form(self.env_name.gym_id)
-                and self.vec_env_class is DummyVecEnv
+                and self.vec_env_class is DummyVecEnv  # type: ignore[has-type]
                 and env_wrapper is None
                 and not (self.env_kwargs or self.eval_env_kwargs or own_copies)
             )
