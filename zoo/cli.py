@@ -18,6 +18,7 @@ COMMANDS = {
     "evaluate": "measure the success rate of a model or a prior, sampled and greedy, with intervals",
     "enjoy": "render a trained agent to a video file",
     "compare": "train algorithms x seeds side by side; table, CSV and plot",
+    "tune": "search hyperparameters: the same budget and space for every algorithm",
     "plot": "draw the plot of a comparison again",
     "report": "put the results of comparisons on one page, Markdown and HTML",
 }

@@ -96,15 +96,24 @@ def parameters_of(cls: type) -> list[str]:
 
     :param cls: an algorithm's class
     """
-    names: list[str] = []
+    return list(defaults_of(cls))
+
+
+def defaults_of(cls: type) -> dict[str, Any]:
+    """
+    Give the defaults of the parameters that :func:`parameters_of` lists.
+
+    :param cls: an algorithm's class
+    """
+    defaults: dict[str, Any] = {}
     for owner in cls.__mro__:
         if "__init__" not in vars(owner):
             continue
         parameters = inspect.signature(owner.__init__).parameters  # type: ignore[misc]
-        names += [name for name in parameters if name not in names]
+        defaults = {**{name: parameter.default for name, parameter in parameters.items()}, **defaults}
         if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
             break
-    return [name for name in names if name not in RESERVED]
+    return {name: default for name, default in defaults.items() if name not in RESERVED}
 
 
 def check_keys(algo: str, keys: Iterable[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from sppo_rl.zoo.hyperparameters import defaults_of
 from sppo_rl.zoo.names import algorithm_class, is_ours
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
 WITH_CRITIC = ("sppo", "ppo", "ppo-bce")
 """This package's algorithms with a critic, which has a learning rate of its own."""
 WITH_GAE = ("ppo", "ppo-bce", "sb3-ppo")
+PARAMETERS = (
+    "learning_rate", "n_epochs", "clip_range", "ent_coef", "max_grad_norm", "critic_learning_rate", "critic_init", "gae_lambda",
+    "normalize_advantage", "advantage", "vf_coef", "group_size",
+)  # fmt: skip
+"""All that is searched for some algorithm, under the constructor's names."""
 GROUP_SIZES = {"grpo": (4, 8), "rloo": (2, 4, 8)}
 """Algorithm → group sizes; all divide the episodes of an update in the hyperparameter files."""
 
@@ -60,17 +66,41 @@ def as_hyperparameters(algo: str, drawn: Mapping[str, Any], file_settings: Mappi
     """
     Turn what :func:`suggest` draws into settings as they stand in an algorithm's file.
 
-    Four minibatches of an update with 64 episodes: ``batch_size`` 16.
+    Four minibatches of an update with 64 episodes: ``batch_size`` 16. Numbers are rounded to three digits.
 
     :param algo: name on the command line
     :param drawn: by :func:`suggest`
     :param file_settings: the environment's entry, for the size of an update
     """
-    settings = {key: value for key, value in drawn.items() if key != "n_minibatches"}
-    if is_ours(algo):
-        update = int(file_settings.get("n_episodes", 16))
-    else:
-        update = int(file_settings.get("n_envs", 1)) * int(file_settings.get("n_steps", 2048))
-    if "n_minibatches" in drawn:
-        settings["batch_size"] = max(update // int(drawn["n_minibatches"]), 1)
+    settings = {
+        key: float(f"{value:.3g}") if isinstance(value, float) else value
+        for key, value in drawn.items()
+        if key != "n_minibatches"
+    }
+    settings["batch_size"] = max(_update_size(algo, file_settings) // int(drawn["n_minibatches"]), 1)
     return settings
+
+
+def starting_point(algo: str, file_settings: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Say where the file's settings lie in the search space, so that a study can begin there.
+
+    :param algo: name on the command line
+    :param file_settings: the environment's entry; what it leaves out is the constructor's default
+    :return: as :func:`suggest` draws them; parameters that the algorithm does not search are there, too
+    """
+    settings = {**defaults_of(algorithm_class(algo)), **file_settings}
+    start = {name: settings[name] for name in PARAMETERS if name in settings}
+    if start.get("critic_learning_rate", 0.0) is None:
+        start["critic_learning_rate"] = settings["learning_rate"]
+    start["n_minibatches"] = 1
+    if settings["batch_size"] is not None:
+        start["n_minibatches"] = max(_update_size(algo, file_settings) // settings["batch_size"], 1)
+    return start
+
+
+def _update_size(algo: str, file_settings: Mapping[str, Any]) -> int:
+    """In what ``batch_size`` counts: episodes, or SB3's environment steps."""
+    if is_ours(algo):
+        return int(file_settings.get("n_episodes", 16))
+    return int(file_settings.get("n_envs", 1)) * int(file_settings.get("n_steps", 2048))
