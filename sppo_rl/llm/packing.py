@@ -201,6 +201,7 @@ def why_not_packed(body: PreTrainedModel) -> str | None:
         return f"it has layers of another kind than full attention: {', '.join(others)}"
     if implementation == "sdpa":
         body.set_attn_implementation(PACKED)
+    reason: str | None
     try:
         agrees = _agrees(body, config.vocab_size)
     except (RuntimeError, TypeError, ValueError) as error:
