@@ -111,7 +111,7 @@ class EvaluationCallback(BaseCallback):
     def _on_training_start(self) -> None:
         if self.model.num_timesteps == 0:
             self._counters.update(episodes=0, seconds=0.0)
-        self.rows = self._read_rows() if self.model.num_timesteps else []
+        self.rows = self.read_rows() if self.model.num_timesteps else []
         self._write_rows()
         self._venv = make_evaluation_env(self.model, self.env, self.n_episodes)
         self._next = 0.0 if not self.rows else self._following(self.rows[-1][self.unit])
@@ -189,8 +189,8 @@ class EvaluationCallback(BaseCallback):
 
     # ---------------------------------------------------------------- the file
 
-    def _read_rows(self) -> list[dict[str, float]]:
-        """Rows of the interrupted run, up to the moment from which this one goes on."""
+    def read_rows(self) -> list[dict[str, float]]:
+        """Read the rows of an interrupted run, up to the moment from which this one goes on."""
         if self.csv_path is None or not self.csv_path.exists():
             return []
         rows = read_evaluations(self.csv_path)

@@ -62,9 +62,7 @@ class FusedNetwork:
 
     def __init__(self, network: PlainNetwork):
         self._linears, self._relu = network
-        self.parameters: list[nn.Parameter] = [
-            parameter for linear in self._linears for parameter in (linear.weight, linear.bias)
-        ]
+        self.parameters: list[nn.Parameter] = [parameter for linear in self._linears for parameter in linear.parameters()]
         widths = [linear.out_features for linear in self._linears[:-1]]
         self._hidden = [th.empty(CHUNK, width) for width in widths]
         self._back = [th.empty(CHUNK, width) for width in widths]

@@ -15,14 +15,16 @@ COMMANDS = {
     "envs": "list the tasks, or print the card of one",
     "pretrain": "make a prior: expert, demonstrations, behaviour cloning",
     "train": "train one agent",
-    "evaluate": "measure the success rate of a model or a prior, sampled and greedy, with intervals",
+    "pretrain-llm": "make the small language model: imitation of written sums",
+    "train-llm": "train a language model on problems with verifiable answers",
+    "evaluate": "measure a model or a prior on a control task, or a language model on benchmarks, with intervals",
     "enjoy": "render a trained agent to a video file",
     "compare": "train algorithms x seeds side by side; table, CSV and plot",
     "tune": "search hyperparameters: the same budget and space for every algorithm",
     "plot": "draw the plot of a comparison again",
     "report": "put the results of comparisons on one page, Markdown and HTML",
 }
-"""Sub-command → what it does; the module ``sppo_rl.zoo.<name>`` does it."""
+"""Sub-command → what it does; the module ``sppo_rl.zoo.<name>`` does it (``-`` becomes ``_``)."""
 
 DESCRIPTION = """\
 Sequence-level PPO on verifiable tasks: train, compare, look.
@@ -31,6 +33,7 @@ Sequence-level PPO on verifiable tasks: train, compare, look.
   sppo-rl train --env sppo_rl/Pendulum-v0 --seed 0         train SPPO, from the shipped prior
   sppo-rl evaluate --prior --env sppo_rl/Pendulum-v0       how good is that prior?
   sppo-rl enjoy --model logs/sppo/sppo_rl-Pendulum-v0_1 --env sppo_rl/Pendulum-v0 -o pendulum.mp4
+  sppo-rl train-llm --config chain_sum_tiny                a small language model learns to work sums out
   sppo-rl compare --env sppo_rl/MountainCar-v0 --algos sppo ppo sb3-ppo --seeds 5 -o comparison
 
 'sppo-rl COMMAND --help' says more about each.
@@ -52,7 +55,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
         if name != command:
             commands.add_parser(name, help=purpose, add_help=False)
             continue
-        module = importlib.import_module(f"sppo_rl.zoo.{name}")
+        module = importlib.import_module(f"sppo_rl.zoo.{name.replace('-', '_')}")
         sub = commands.add_parser(
             name, help=purpose, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )

@@ -12,7 +12,12 @@ from matplotlib.figure import Figure
 from sppo_rl.zoo.names import LABELS, UsageError
 from sppo_rl.zoo.results import Reference, Row, bootstrap_interval, curves, runs_of
 
-AXES = {"episodes": "episodes", "timesteps": "environment steps", "seconds": "seconds of training (without evaluation)"}
+AXES = {
+    "episodes": "episodes",
+    "timesteps": "environment steps",
+    "tokens": "tokens of responses",
+    "seconds": "seconds of training (without evaluation)",
+}
 """What the x axis may show → its label."""
 COLOURS = {name: f"C{number}" for number, name in enumerate(LABELS)}
 REFERENCE_STYLES = {"prior": ("0.35", "--"), "untrained": ("0.65", ":")}
@@ -26,16 +31,18 @@ def plot_comparison(
 
     :param rows: of the long file
     :param path: of the image; its ending chooses the format
-    :param x: ``"episodes"``, ``"timesteps"`` or ``"seconds"``
+    :param x: ``"episodes"``, ``"timesteps"``, ``"seconds"`` or, in language runs, ``"tokens"``
     :param references: environment id → success of prior and untrained networks, drawn as dashed lines
     :param y: ``"success"`` or ``"greedy_success"``
-    :raises UsageError: if there is nothing to draw, or ``x`` is unknown
+    :raises UsageError: if there is nothing to draw, ``x`` is unknown, or the results do not have it
     """
     if x not in AXES:
         raise UsageError(f"The x axis shows {', '.join(AXES)}, not {x!r}.")
     runs = runs_of(rows)
     if not runs:
         raise UsageError("There are no finished runs to draw.")
+    if any(x not in row for row in rows):
+        raise UsageError(f"These results have no column {x!r}.")
     envs = list(dict.fromkeys(env for env, _ in runs))
     columns = min(3, len(envs))
     lines = -(-len(envs) // columns)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm  # type: ignore[import-untyped]
 
@@ -13,14 +15,15 @@ class RunProgress(BaseCallback):
     Shows how far a run is, in the unit of its length, the success rate of the last episodes, and a line for each evaluation.
 
     :param total: length of the run
-    :param unit: ``"timesteps"`` or ``"episodes"``
+    :param unit: ``"timesteps"``, ``"episodes"`` or another name for time steps, such as ``"responses"``
+    :param describe: puts a row of the evaluations into words; :func:`describe_row` unless given
     """
 
     evaluation: EvaluationCallback | None = None
 
-    def __init__(self, total: int, unit: str):
+    def __init__(self, total: int, unit: str, describe: Callable[[dict[str, float]], str] | None = None):
         super().__init__()
-        self.total, self.unit = total, unit
+        self.total, self.unit, self.describe = total, unit, describe or describe_row
 
     def _on_training_start(self) -> None:
         assert self.evaluation is not None
@@ -49,7 +52,7 @@ class RunProgress(BaseCallback):
     def _report(self) -> None:
         assert self.evaluation is not None
         for row in self.evaluation.rows[self._printed :]:
-            self._bar.write(describe_row(row))
+            self._bar.write(self.describe(row))
         self._printed = len(self.evaluation.rows)
 
 

@@ -175,7 +175,7 @@ def run(
         if hasattr(callback, "evaluation"):
             callback.evaluation = evaluation
         together.append(callback)
-    _take_first_step()
+    take_first_step()
     remaining = spec.total_timesteps - model.num_timesteps
     if remaining > 0:
         model.learn(
@@ -189,7 +189,7 @@ def run(
     return model, evaluation
 
 
-def _take_first_step() -> None:
+def take_first_step() -> None:
     """PyTorch imports its compiler at the first optimizer step of a process; those seconds are not this run's training."""
     parameter = th.zeros(1, requires_grad=True)
     parameter.grad = th.zeros(1)

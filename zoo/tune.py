@@ -99,10 +99,11 @@ def tune(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
     :raises UsageError: if the journal is that of a study with another budget
     """
     import optuna
+    from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     path.parent.mkdir(parents=True, exist_ok=True)
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     study = optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
     _same_budget(study, specs, path)
     states = optuna.trial.TrialState
@@ -156,10 +157,10 @@ def best_entry(study: optuna.Study, spec: RunSpec) -> tuple[dict[str, Any], str]
     before = next(
         (trial.value for trial in study.trials if trial.user_attrs.get("settings_before") and trial.value is not None), None
     )
-    words = ("sppo-rl", "tune", "--algo", spec.algo, "--env", spec.env_id)
-    words += ("--trials", str(states.count("COMPLETE") + states.count("PRUNED")), "--episodes", str(spec.episodes))
-    words += ("--seeds", str(seeds), "--eval-episodes", str(spec.eval_episodes))
-    words += () if spec.prior is None else ("--from-prior" if spec.prior else "--no-prior",)
+    words = ["sppo-rl", "tune", "--algo", spec.algo, "--env", spec.env_id]
+    words += ["--trials", str(states.count("COMPLETE") + states.count("PRUNED")), "--episodes", str(spec.episodes)]
+    words += ["--seeds", str(seeds), "--eval-episodes", str(spec.eval_episodes)]
+    words += [] if spec.prior is None else ["--from-prior" if spec.prior else "--no-prior"]
     return entry, (
         f"{shlex.join(words)}, {provenance.describe()['date']}: trial {best.number}, success {best.value:.3f}; the settings before "
         f"{'failed' if before is None else f'{before:.3f}'}; {states.count('PRUNED')} pruned"

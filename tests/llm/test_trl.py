@@ -89,7 +89,9 @@ def our_policy(model: Any) -> TransformerPolicy:
         prompt_ids=spaces.Box(0, VOCABULARY, (8,), int), prompt_len=spaces.Box(0, 8, (1,), int), problem_id=spaces.Discrete(3)
     )
     action_space = spaces.MultiDiscrete([VOCABULARY + 1] * BUDGET)
-    return TransformerPolicy(observation_space, action_space, lambda _: 1e-4, copy.deepcopy(model), None, False, TOKENIZER)
+    return TransformerPolicy(
+        observation_space, action_space, lambda _: 1e-4, copy.deepcopy(model), with_critic=False, tokenizer=TOKENIZER
+    )
 
 
 def gradients(model: Any) -> dict[str, th.Tensor]:

@@ -19,6 +19,7 @@ import torch as th
 from sppo_rl.checkpoint import load_checkpoint, save_checkpoint
 from sppo_rl.envs.reasoning import MathReasoningEnv, from_pairs
 from sppo_rl.llm.generation import Response, Sampling, TransformersGenerator, VLLMGenerator, VLLMServerGenerator
+from sppo_rl.llm.lora import add_lora, merged_parameters
 from sppo_rl.sppo import SPPO
 from tests.llm.conftest import EOS, TOKENIZER, VOCABULARY, tiny_config, tiny_model
 
@@ -203,6 +204,28 @@ def test_output_layers_of_their_own_are_synchronised_too() -> None:
     change(model, size=0.3, only="lm_head")
     generator.sync_weights(model.named_parameters(), 1)
     assert largest_gap(generator, model, version=1) < 1e-3
+
+
+def test_adapters_are_merged_into_what_the_engine_gets(backend: Copy) -> None:
+    model = make_model()
+    add_lora(model, {"r": 4, "target_modules": ["q_proj", "down_proj"]})
+    change(model, size=0.2, only="lora_")
+    names = [name for name, _ in model.named_parameters()]
+    generator: Copy
+    if isinstance(backend, VLLMGenerator):
+        generator = VLLMGenerator(model, max_model_len=64, kv_cache_memory_bytes=SMALL_CACHE)
+    else:
+        generator = VLLMServerGenerator(model, url=backend.url)
+    generator.sync_weights(merged_parameters(model), 0)
+    assert largest_gap(generator, model) < 1e-3
+    assert generator.version == 0, "generating must not build the engine anew"
+    change(model, seed=1, size=0.2, only="lora_")
+    assert largest_gap(generator, model) > 1e-2, "this change must show"
+    generator.sync_weights(merged_parameters(model), 1)
+    assert largest_gap(generator, model, version=1) < 1e-3
+    assert [name for name, _ in model.named_parameters()] == names
+    with pytest.raises(ValueError, match=r"unknown .*base_layer"):
+        generator.sync_weights(model.named_parameters(), 2)
 
 
 def test_responses_end_with_the_end_of_sequence_or_at_the_budget(backend: Copy) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import os
 import random
 import tempfile
@@ -27,6 +28,7 @@ from sppo_rl.llm.generation.vllm_sync import (
     trainer_log_probs,
     vectors,
 )
+from sppo_rl.llm.lora import merged_parameters, save_merged
 
 _CPU_CACHE_BYTES = 2**30
 """Key-value cache on a CPU, where vLLM would take most of the machine's memory."""
@@ -76,6 +78,7 @@ class VLLMGenerator:
         self.model, self.dtype, self.max_model_len = model, dtype, max_model_len
         self.engine_options = engine
         self.version: int | None = None
+        self._names: set[str] | None = None
 
     def sync_weights(self, named_parameters: Iterable[tuple[str, th.Tensor]], version: int) -> None:
         """
@@ -88,7 +91,9 @@ class VLLMGenerator:
         """
         self.version = None
         weights = [(name, parameter.detach()) for name, parameter in named_parameters]
-        require_same_names({name for name, _ in self.model.named_parameters()}, {name for name, _ in weights})
+        if self._names is None:
+            self._names = {name for name, _ in merged_parameters(self.model)}
+        require_same_names(self._names, {name for name, _ in weights})
         llm = self._engine()
         _Process.holder = None
         if _Process.asleep:
@@ -157,7 +162,7 @@ class VLLMGenerator:
     def _engine(self) -> Any:
         """The process's engine, built (anew) if it is not of this architecture and these options."""
         wanted = (
-            self.model.config.to_json_string(),
+            _architecture(self.model),
             self.dtype,
             self.max_model_len,
             repr(sorted(self.engine_options.items())),
@@ -200,8 +205,14 @@ class VLLMGenerator:
                 **self.engine_options,
             }
             with tempfile.TemporaryDirectory(prefix="sppo_rl_policy_") as folder:
-                self.model.save_pretrained(folder)
+                save_merged(self.model, folder)
                 return vllm.LLM(model=folder, **options)
+
+
+def _architecture(model: PreTrainedModel) -> str:
+    """A model's configuration without the two entries that ``save_pretrained`` fills in."""
+    settings = {key: value for key, value in model.config.to_dict().items() if key not in ("architectures", "dtype")}
+    return json.dumps(settings, sort_keys=True, default=repr)
 
 
 def _run(llm: Any, prompts: Sequence[np.ndarray], requests: list[Any]) -> list[Any]:

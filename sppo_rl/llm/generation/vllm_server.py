@@ -32,6 +32,7 @@ from sppo_rl.llm.generation.vllm_sync import (
     trainer_log_probs,
     vectors,
 )
+from sppo_rl.llm.lora import merged_parameters
 
 START = "python -m sppo_rl.llm.generation.serve MODEL --port PORT"
 
@@ -69,6 +70,7 @@ class VLLMServerGenerator:
         self.model, self.dtype, self.url, self.folder = model, dtype, url.rstrip("/"), folder
         self.connections, self.timeout, self.start_timeout, self.sleeps = connections, timeout, start_timeout, sleeps
         self.version: int | None = None
+        self._names: set[str] | None = None
         self._label: str | None = None
         self._asleep = False
         self._met = False
@@ -87,7 +89,9 @@ class VLLMServerGenerator:
         """
         self.version = None
         weights = [(name, parameter.detach()) for name, parameter in named_parameters]
-        require_same_names({name for name, _ in self.model.named_parameters()}, {name for name, _ in weights})
+        if self._names is None:
+            self._names = {name for name, _ in merged_parameters(self.model)}
+        require_same_names(self._names, {name for name, _ in weights})
         if not self._met:
             self._meet()
         if self._asleep:

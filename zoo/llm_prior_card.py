@@ -1,0 +1,88 @@
+"""The card of a language prior: how good it is, measured, and how it was made; as JSON for programs and Markdown for people."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from sppo_rl.zoo.llm_prior import Measurement
+from sppo_rl.zoo.prior_card import SuccessRate
+
+
+@dataclass(frozen=True)
+class LanguagePriorCard:
+    """
+    What there is to know of a language prior.
+
+    :param task: the problems in words
+    :param command: makes the same files again
+    :param date: ISO date on which it was made
+    :param network: architecture in words
+    :param parameters: number of weights
+    :param demonstrations: in words
+    :param imitation: in words
+    :param target: success rate aimed at
+    :param sampled: one sampled response to each held-out problem
+    :param greedy: the most likely response to each
+    :param seed: of problems and samples of both
+    :param versions: packages that the weights depend on
+    """
+
+    task: str
+    command: str
+    date: str
+    network: str
+    parameters: int
+    demonstrations: str
+    imitation: str
+    target: float
+    sampled: Measurement
+    greedy: Measurement
+    seed: int
+    versions: dict[str, str]
+
+    def write(self, folder: Path) -> None:
+        """
+        Write the card beside its prior, once as ``.json`` and once as ``.md``.
+
+        :param folder: of the model
+        """
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
+        folder.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
+        folder.with_suffix(".md").write_text(self.markdown(), encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> LanguagePriorCard:
+        """
+        Read the card of a prior.
+
+        :param folder: of the model
+        """
+        values = json.loads(folder.with_suffix(".json").read_text(encoding="utf-8"))
+        return cls(**{**values, **{name: Measurement(**values[name]) for name in ("sampled", "greedy")}})
+
+    def markdown(self) -> str:
+        """Lay the card out for reading."""
+        table = "\n".join(
+            f"| {name} | {SuccessRate(of.successes, of.responses, self.seed)} | {of.chains / of.responses:.3f} | "
+            f"{of.chain_successes / max(of.chains, 1):.3f} | {of.tokens / of.responses:.1f} | {of.responses:,} |"
+            for name, of in (("sampled", self.sampled), ("greedy", self.greedy))
+        )
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return f"""\
+# Language prior: {self.task}
+
+| responses | pass@1, 95 % Wilson interval | chains | right among chains | tokens a response | held-out problems |
+| --- | --- | --- | --- | --- | --- |
+{table}
+
+- Network: {self.network}; {self.parameters:,} parameters
+- Demonstrations: {self.demonstrations}
+- Imitation: {self.imitation}
+- pass@1 aimed at: {self.target:g}
+- Seed of problems and samples above: {self.seed}
+- Made on {self.date} with {versions} by
+
+      {self.command}
+"""

@@ -1,0 +1,221 @@
+"""One language run: from its configuration to a folder with evaluations, exact checkpoints and the exported policy and critic."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+from stable_baselines3.common.callbacks import BaseCallback
+from transformers import AutoConfig
+
+from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
+from sppo_rl.envs.reasoning import MathReasoningEnv, MathReasoningVecEnv
+from sppo_rl.llm.loading import load_tokenizer
+from sppo_rl.zoo.llm_config import LanguageConfig, check, config_of, problems_of
+from sppo_rl.zoo.llm_evaluation import ResponseEvaluation, as_results, table
+from sppo_rl.zoo.names import UsageError, algorithm_class
+from sppo_rl.zoo.plots import plot_comparison
+from sppo_rl.zoo.results import write_atomically
+from sppo_rl.zoo.runs import CHECKPOINTS, CHECKPOINTS_IN_A_RUN, CONFIG, EVALUATIONS, take_first_step
+
+PRIORS = Path(__file__).resolve().parent / "priors"
+DONE = "table.md"
+"""Written last."""
+
+
+def model_source(name: str) -> str:
+    """
+    Find a model.
+
+    :param name: of a shipped prior, a local folder, or a hub name
+    :return: the prior's folder, or the name as it is
+    """
+    return str(PRIORS / name) if "/" not in name and (PRIORS / name / "config.json").is_file() else name
+
+
+def build(config: LanguageConfig, seed: int, env: MathReasoningEnv, **kwargs: Any) -> SequenceAlgorithm:
+    """
+    Build the algorithm of a run.
+
+    :param config: checked
+    :param seed: of the run
+    :param env: to train on
+    :param kwargs: further parameters of the constructor (``device``, ``verbose``, ``tensorboard_log``)
+    """
+    settings = config.constructor_kwargs()
+    model, critic = model_source(config.model), config.critic
+    if isinstance(critic, dict):
+        critic = AutoConfig.from_pretrained(model, **critic)
+    elif critic is not None:
+        critic = model_source(critic)
+    settings["policy_kwargs"] = {**settings["policy_kwargs"], "model": model, "critic": critic}
+    cls = algorithm_class(config.algo)
+    assert issubclass(cls, SequenceAlgorithm)
+    return cls("TransformerPolicy", env, seed=seed, **settings, **kwargs)
+
+
+def make_envs(config: LanguageConfig) -> tuple[MathReasoningEnv, MathReasoningVecEnv]:
+    """
+    Make the environment of the training problems, and the one of the held-out problems.
+
+    :param config: checked
+    """
+    tokenizer = load_tokenizer(model_source(config.model))
+    env = MathReasoningEnv(problems_of(config.problems), tokenizer, config.max_prompt_tokens, config.max_new_tokens)
+    held_out = problems_of(config.evaluation.problems)[: config.evaluation.count]
+    evaluated = MathReasoningVecEnv(
+        held_out, tokenizer, config.max_prompt_tokens, config.max_new_tokens, num_envs=len(held_out), shuffle=False
+    )
+    return env, evaluated
+
+
+def run(
+    config: LanguageConfig,
+    seed: int,
+    folder: Path,
+    callbacks: Sequence[BaseCallback] = (),
+    resume: bool = False,
+    tensorboard: bool = False,
+    verbose: int = 0,
+    device: str = "auto",
+    announce: Callable[[str], None] = lambda message: None,
+) -> tuple[SequenceAlgorithm, ResponseEvaluation]:
+    """
+    Train, evaluate at fixed checkpoints, export policy and critic, and draw the curve.
+
+    :param config: what to do
+    :param seed: of everything random
+    :param folder: of this run; made if it does not exist
+    :param callbacks: further callbacks; those with an attribute ``evaluation`` are given the evaluation callback
+    :param resume: go on from the newest exact checkpoint in the folder, if there is one
+    :param tensorboard: write TensorBoard logs into the folder
+    :param verbose: of the algorithm
+    :param device: as in SB3
+    :param announce: told where the run starts from
+    :return: the trained model, and the callback with its evaluations
+    :raises UsageError: if the configuration does not hold together
+    """
+    check(config)
+    env, held_out = make_envs(config)
+    try:
+        model = None
+        if resume:
+            cls: Any = algorithm_class(config.algo)
+            model = load_checkpoint(cls, folder / CHECKPOINTS, env=env, device=device)
+        if model is not None:
+            announce(f"Resumed at {model.num_timesteps:,} responses.")
+        else:
+            log = str(folder) if tensorboard else None
+            model = build(config, seed, env, device=device, verbose=verbose, tensorboard_log=log)
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / EVALUATIONS).unlink(missing_ok=True)
+            write_config(config, seed, folder)
+            announce(f"Starts from {config.model}.")
+        evaluation = _learn(model, config, held_out, folder, callbacks)
+    finally:
+        env.close()
+        held_out.close()
+    export(model, folder)
+    report(config, seed, evaluation, held_out.num_envs, folder)
+    return model, evaluation
+
+
+def _learn(
+    model: SequenceAlgorithm,
+    config: LanguageConfig,
+    held_out: MathReasoningVecEnv,
+    folder: Path,
+    callbacks: Sequence[BaseCallback],
+) -> ResponseEvaluation:
+    """Everything between building and exporting."""
+    evaluation = ResponseEvaluation(
+        held_out, every=config.evaluation.every, n_episodes=held_out.num_envs, csv_path=folder / EVALUATIONS
+    )
+    updates = max(config.responses // model.n_episodes, 1)
+    checkpoints = CheckpointCallback(folder / CHECKPOINTS, every_updates=max(updates // CHECKPOINTS_IN_A_RUN, 1))
+    for callback in callbacks:
+        if hasattr(callback, "evaluation"):
+            callback.evaluation = evaluation
+    take_first_step()
+    # in a finished run learn() would only evaluate once more
+    if config.responses > model.num_timesteps:
+        model.learn(
+            config.responses - model.num_timesteps,
+            callback=[evaluation, checkpoints, *callbacks],
+            tb_log_name="tensorboard",
+            reset_num_timesteps=model.num_timesteps == 0,
+        )
+    else:
+        evaluation.rows = evaluation.read_rows()
+    return evaluation
+
+
+def export(model: SequenceAlgorithm, folder: Path) -> None:
+    """
+    Write ``policy`` and, where there is one that predicts probabilities, ``critic`` as Hugging Face folders.
+
+    :param model: with a ``TransformerPolicy``
+    :param folder: of the run
+    """
+    policy: Any = model.policy
+    if policy.critic is None or policy.value_scale.is_probability:
+        policy.export(folder)
+        return
+    # PPO's squared-error critic predicts normalised returns, which no such folder can say
+    policy.model.save_pretrained(folder / "policy")
+    policy.tokenizer.save_pretrained(folder / "policy")
+
+
+def report(config: LanguageConfig, seed: int, evaluation: ResponseEvaluation, problems: int, folder: Path) -> None:
+    """
+    Write the table and the plots of a run.
+
+    :param config: of the run
+    :param seed: of the run
+    :param evaluation: with its rows
+    :param problems: in an evaluation
+    :param folder: of the run
+    """
+    rows = as_results(evaluation.rows, config.model, config.algo, seed)
+    for x in ("tokens", "seconds"):
+        plot_comparison(rows, folder / f"plot_{x}.png", x)
+    write_atomically(folder / DONE, table({(config.algo, seed): rows}, problems))
+
+
+def write_config(config: LanguageConfig, seed: int, folder: Path) -> None:
+    """
+    Write down what a run is: enough to repeat or resume it.
+
+    :param config: of the run
+    :param seed: of the run
+    :param folder: of the run
+    """
+    # only what this run's algorithm reads
+    own = replace(config, hyperparameters=config.constructor_kwargs(), algorithms={})
+    settings = {**own.as_dict(), "seed": seed, "sppo_rl": version("sppo-rl")}
+    part = folder / f"{CONFIG}.part"
+    part.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    os.replace(part, folder / CONFIG)
+
+
+def read_config(folder: Path) -> tuple[LanguageConfig, int]:
+    """
+    Read what a run is.
+
+    :param folder: of the run
+    :return: configuration and seed
+    :raises UsageError: if it is not the folder of a language run
+    """
+    path = folder / CONFIG
+    settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if "responses" not in settings:
+        raise UsageError(f"{folder} is not the folder of a language run: it has no {CONFIG} with responses in it.")
+    seed = settings.pop("seed")
+    settings.pop("sppo_rl")
+    return config_of(settings, where=str(path)), seed

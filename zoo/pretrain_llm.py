@@ -1,0 +1,147 @@
+"""Make the small language model that 'sppo-rl train-llm --config chain_sum_tiny' starts from: imitation of written sums.
+
+  sppo-rl pretrain-llm --target 0.15 --seed 0 -o my_priors
+
+Most demonstrations give the answer directly, which so small a model cannot learn; the others work it out. The model ends up sampling
+both ways and is seldom right, and reinforcement learning can find out which way pays. Training stops once its sampled success rate on
+held-out problems reaches the target. Written: a Hugging Face folder, and a card of measured rates beside it. Same command, same seed:
+same weights, on one machine with the same packages. Takes three to six minutes of one core.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import shlex
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch as th
+
+from sppo_rl.zoo.names import UsageError
+
+if TYPE_CHECKING:
+    from sppo_rl.zoo.llm_prior import Recipe
+    from sppo_rl.zoo.llm_prior_card import LanguagePriorCard
+
+CARD_SEED = 3
+"""Of the problems on the card: none of them has chosen the weights."""
+SELECTION_SEED = 4
+
+
+def pretrain(
+    target: float = 0.15,
+    seed: int = 0,
+    output: str | Path = "priors",
+    problems: int = 2000,
+    report: Callable[[str], None] = print,
+    recipe: Recipe | None = None,
+) -> LanguagePriorCard:
+    """
+    Make the prior and its card.
+
+    :param target: success rate aimed at, responses sampled
+    :param seed: of everything random
+    :param output: folder to write ``chain_sum_tiny/``, ``.json`` and ``.md`` to
+    :param problems: held-out problems on which the rates of the card are measured
+    :param report: is told how it goes
+    :param recipe: another way to make it
+    :return: the card
+    :raises UsageError: if a number is out of its range
+    """
+    from sppo_rl.envs.reasoning.bandit import ReasoningTask
+    from sppo_rl.zoo import llm_prior
+    from sppo_rl.zoo.chains import DIGITS, MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, TERMS, chain_problems
+    from sppo_rl.zoo.llm_prior_card import LanguagePriorCard
+
+    if not 0.0 < target <= 1.0:
+        raise UsageError(f"The target is a success rate between 0 and 1, got {target}.")
+    if problems < 1:
+        raise UsageError(f"The card needs at least one problem, got {problems}.")
+    recipe = recipe or llm_prior.Recipe()
+    threads = th.get_num_threads()
+    # the order of sums, and so the weights, would depend on the number of threads
+    th.set_num_threads(1)
+    try:
+        training = chain_problems(recipe.problems, seed=seed)
+        selection = chain_problems(recipe.selection_problems, seed=SELECTION_SEED, held_out=True)
+        model, stage = llm_prior.imitate(
+            target, training, selection, recipe, seed,
+            report=lambda stage: report(f"{stage.step:>6} steps   loss {stage.loss:.3f}   pass@1 {stage.sampled.rate:.3f}"),
+        )  # fmt: skip
+        if stage.sampled.rate < target:
+            report(
+                f"the target {target:g} was not reached; the nearest was {stage.sampled.rate:.3f}, after {stage.step} steps"
+            )
+        folder = Path(output) / llm_prior.NAME
+        tokenizer = llm_prior.make_tokenizer()
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        report(f"wrote {folder}; measuring it on {problems:,} problems, sampled and greedy")
+        held_out = chain_problems(problems, seed=CARD_SEED, held_out=True)
+        task = ReasoningTask(held_out, tokenizer, MAX_PROMPT_TOKENS, MAX_NEW_TOKENS)
+        config = model.config
+        card = LanguagePriorCard(
+            task=f"reasoning_gym chain_sum, {TERMS[0]} to {TERMS[1]} terms of {DIGITS[0]} or {DIGITS[1]} digits",
+            command=shlex.join(["sppo-rl", "pretrain-llm", "--target", f"{target:g}", "--seed", str(seed), "-o", str(output)]),
+            date=datetime.now(UTC).date().isoformat(),
+            network=(
+                f"Qwen2, width {config.hidden_size}, {config.num_hidden_layers} layers, {config.num_attention_heads} heads, "
+                f"{config.vocab_size} tokens (characters)"
+            ),
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            demonstrations=(
+                f"{recipe.problems:,} problems, drawn with replacement; {recipe.direct:.0%} answered directly, the others by chains "
+                "(sums written out digit by digit), all of them right"
+            ),
+            imitation=(
+                f"AdamW {recipe.learning_rate:g}, {stage.step:,} steps of at most {recipe.tokens_per_step:,} tokens, last step's loss "
+                f"{stage.loss:.3f} nats a token"
+            ),
+            target=target,
+            sampled=llm_prior.measure(model, task, seed=CARD_SEED),
+            greedy=llm_prior.measure(model, task, seed=CARD_SEED, greedy=True),
+            seed=CARD_SEED,
+            versions={
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("torch", "transformers", "reasoning-gym")},
+            },
+        )
+        task.close()
+    finally:
+        th.set_num_threads(threads)
+    card.write(folder)
+    report(f"pass@1 {card.sampled.rate:.3f} sampled, {card.greedy.rate:.3f} greedy")
+    return card
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options.
+
+    :param parser: of this command
+    """
+    parser.add_argument("--target", type=float, default=0.15, metavar="RATE", help="pass@1 to stop at (default 0.15)")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    parser.add_argument("-o", "--output", default="priors", metavar="FOLDER", help="where to write (default ./priors)")
+    parser.add_argument(
+        "-n",
+        "--problems",
+        type=int,
+        default=2000,
+        metavar="N",
+        help="held-out problems for the rates on the card (default 2000)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Make the prior.
+
+    :param arguments: parsed
+    """
+    pretrain(arguments.target, arguments.seed, arguments.output, arguments.problems)
+    return 0

@@ -1,0 +1,118 @@
+"""Train a language model; the folder of the run holds all that is worth keeping.
+
+  sppo-rl train-llm --config zoo/hyperparams/llm/chain_sum_tiny.yml
+  sppo-rl train-llm --config chain_sum_tiny --algo grpo --seed 1 --hyperparams n_episodes=2048 responses=40960
+  sppo-rl train-llm --config deepseek_r1_distill_qwen_1.5b --check
+  sppo-rl train-llm --resume logs/llm/sppo_chain_sum_tiny_1
+
+A configuration says model, critic, problems, evaluation and hyperparameters; one that ships is found by its name. Written to
+<log folder>/<algo>_<config>_<n>/: config.yml, evaluations.csv (pass@1 on held-out problems), table.md, plots of pass@1 against tokens
+and seconds, policy/ and critic/ (Hugging Face folders), tensorboard_1/, and checkpoints/, from which --resume goes on exactly.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch as th
+
+from sppo_rl.zoo import options
+from sppo_rl.zoo.hyperparameters import parse_overrides
+from sppo_rl.zoo.llm_config import LanguageConfig, change, check, config_stem, load_config, memory, shipped
+from sppo_rl.zoo.names import LABELS, UsageError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options.
+
+    :param parser: of this command
+    """
+    parser.add_argument("--config", metavar="YML", help=f"a file, or one of: {', '.join(shipped())}")
+    parser.add_argument(
+        "--algo", metavar="NAME", help="sppo, ppo, ppo-bce, grpo, rloo or remax (default: the configuration's)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    options.add_hyperparameters(parser)
+    parser.add_argument("--check", action="store_true", help="only check the configuration: no GPU, no download")
+    parser.add_argument("--log-folder", "-f", type=Path, default=Path("logs/llm"), metavar="DIR", help="default: logs/llm")
+    parser.add_argument(
+        "--resume", type=Path, metavar="DIR", help="go on with a killed run; its config.yml decides about everything"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, auto (default)")
+    parser.add_argument("--threads", type=int, metavar="N", help="PyTorch's threads (default: its own choice)")
+    parser.add_argument("--verbose", type=int, default=0, choices=(0, 1, 2), help="1 prints the training log")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Train, or check.
+
+    :param arguments: parsed
+    """
+    if arguments.resume is None:
+        if arguments.config is None:
+            raise UsageError(f"Name a configuration with --config: a file, or one of {', '.join(shipped())}.")
+        config = change(load_config(arguments.config), arguments.algo, parse_overrides(arguments.hyperparams))
+        check(config)
+        if arguments.check:
+            print(f"{arguments.config} is sound: {describe(config)}\n{memory(config)}.")
+            return 0
+    if arguments.threads is not None:
+        th.set_num_threads(arguments.threads)
+    # these import what trains and draws, which a check can do without
+    from sppo_rl.zoo import llm_runs
+    from sppo_rl.zoo.llm_evaluation import describe as describe_row
+    from sppo_rl.zoo.progress import RunProgress
+
+    if arguments.resume is not None:
+        folder = arguments.resume
+        config, seed = llm_runs.read_config(folder)
+        if (folder / llm_runs.DONE).exists():
+            raise UsageError(f"The run in {folder} is complete; there is nothing to resume.")
+    else:
+        seed, folder = arguments.seed, new_folder(arguments.log_folder, f"{config.algo}_{config_stem(arguments.config)}")
+    print(f"{describe(config)} Seed {seed}; folder {folder}")
+    llm_runs.run(
+        config,
+        seed,
+        folder,
+        [RunProgress(config.responses, "responses", describe_row)],
+        resume=arguments.resume is not None,
+        tensorboard=True,
+        verbose=arguments.verbose,
+        device=arguments.device,
+        announce=print,
+    )
+    print(
+        f"\n{(folder / llm_runs.DONE).read_text(encoding='utf-8')}\nPlots: {folder / 'plot_tokens.png'}, {folder / 'plot_seconds.png'}"
+    )
+    print(f"The policy is in {folder / 'policy'}.")
+    return 0
+
+
+def describe(config: LanguageConfig) -> str:
+    """
+    Put a configuration into a sentence.
+
+    :param config: checked
+    """
+    kwargs = config.constructor_kwargs()
+    return (
+        f"{LABELS[config.algo]} on {config.model}: {config.responses:,} responses of at most {config.max_new_tokens:,} tokens, "
+        f"{kwargs.get('n_episodes', 16):,} in an update."
+    )
+
+
+def new_folder(log_folder: Path, stem: str) -> Path:
+    """
+    Choose a folder that does not exist yet.
+
+    :param log_folder: to put it in
+    :param stem: its name without a number
+    """
+    number = 1
+    while (log_folder / f"{stem}_{number}").exists():
+        number += 1
+    return log_folder / f"{stem}_{number}"
