@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "measure a model or a prior on a control task, or a language model on benchmarks, with intervals",
     "enjoy": "render a trained agent to a video file",
     "compare": "train algorithms x seeds side by side; table, CSV and plot",
+    "compare-llm": "train variants of a language run x seeds side by side",
     "tune": "search hyperparameters: the same budget and space for every algorithm",
     "plot": "draw the plot of a comparison again",
     "report": "put the results of comparisons on one page, Markdown and HTML",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from stable_baselines3.common.callbacks import BaseCallback
-from transformers import AutoConfig
+from transformers import AutoConfig, PreTrainedConfig
 
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
@@ -51,13 +51,26 @@ def build(config: LanguageConfig, seed: int, env: MathReasoningEnv, **kwargs: An
     settings = config.constructor_kwargs()
     model, critic = model_source(config.model), config.critic
     if isinstance(critic, dict):
-        critic = AutoConfig.from_pretrained(model, **critic)
+        critic = smaller_config(model, critic)
     elif critic is not None:
         critic = model_source(critic)
     settings["policy_kwargs"] = {**settings["policy_kwargs"], "model": model, "critic": critic}
     cls = algorithm_class(config.algo)
     assert issubclass(cls, SequenceAlgorithm)
     return cls("TransformerPolicy", env, seed=seed, **settings, **kwargs)
+
+
+def smaller_config(model: str, changes: Mapping[str, Any]) -> PreTrainedConfig:
+    """
+    Describe a network like a model's, but of another size.
+
+    :param model: local folder or hub name
+    :param changes: settings of its configuration that differ, such as ``hidden_size``
+    """
+    config = AutoConfig.from_pretrained(model)
+    # some architectures list the kind of each layer, which would contradict another number of layers
+    settings = {key: value for key, value in config.to_dict().items() if key != "layer_types"}
+    return type(config).from_dict({**settings, **changes})
 
 
 def make_envs(config: LanguageConfig) -> tuple[MathReasoningEnv, MathReasoningVecEnv]:

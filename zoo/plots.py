@@ -16,6 +16,7 @@ AXES = {
     "episodes": "episodes",
     "timesteps": "environment steps",
     "tokens": "tokens of responses",
+    "prompts": "prompts",
     "seconds": "seconds of training (without evaluation)",
 }
 """What the x axis may show → its label."""
@@ -31,7 +32,7 @@ def plot_comparison(
 
     :param rows: of the long file
     :param path: of the image; its ending chooses the format
-    :param x: ``"episodes"``, ``"timesteps"``, ``"seconds"`` or, in language runs, ``"tokens"``
+    :param x: ``"episodes"``, ``"timesteps"``, ``"seconds"`` or, in language runs, ``"tokens"`` and ``"prompts"``
     :param references: environment id → success of prior and untrained networks, drawn as dashed lines
     :param y: ``"success"`` or ``"greedy_success"``
     :raises UsageError: if there is nothing to draw, ``x`` is unknown, or the results do not have it

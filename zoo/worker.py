@@ -36,23 +36,24 @@ class Report(BaseCallback):
     """
     Prints how far the run is, twice a second.
 
-    :param spec: of the run
+    :param total: length of the run
+    :param unit: ``"timesteps"`` or ``"episodes"``
     """
 
     evaluation: EvaluationCallback | None = None
 
-    def __init__(self, spec: RunSpec):
+    def __init__(self, total: int, unit: str = "timesteps"):
         super().__init__()
-        self.spec = spec
+        self.total, self.unit = total, unit
         self._last = 0.0
 
     def _on_step(self) -> bool:
         if time.monotonic() - self._last > 0.5:
             self._last = time.monotonic()
             assert self.evaluation is not None
-            done = self.evaluation.episodes if self.spec.unit == "episodes" else self.model.num_timesteps
+            done = self.evaluation.episodes if self.unit == "episodes" else self.model.num_timesteps
             success = self.evaluation.rows[-1]["success"] if self.evaluation.rows else float("nan")
-            print(json.dumps({"done": done, "total": self.spec.length, "success": success}), flush=True)
+            print(json.dumps({"done": done, "total": self.total, "success": success}), flush=True)
         return True
 
 
@@ -68,6 +69,8 @@ def main(folder: Path) -> None:
     if kind == "run":
         job.pop("hyperparameters")
         result = train(RunSpec(**job), folder)
+    elif kind == "language":
+        result = train_language(job["config"], job["seed"], folder)
     else:
         result = measure(job["env_id"], kind, job["n_episodes"], job["seed"])
     write_atomically(folder / RESULT, json.dumps(result))
@@ -82,7 +85,28 @@ def train(spec: RunSpec, folder: Path) -> dict[str, Any]:
     :return: ``status``, and ``error`` where the run failed: NaN losses, or settings that cannot be
     """
     try:
-        run(spec, folder, [Report(spec)], resume=True)
+        run(spec, folder, [Report(spec.length, spec.unit)], resume=True)
+    except ValueError as error:
+        return {"status": "failed", "error": str(error)}
+    return {"status": "done"}
+
+
+def train_language(settings: dict[str, Any], seed: int, folder: Path) -> dict[str, Any]:
+    """
+    Train a language model, or go on from the newest checkpoint in the folder.
+
+    :param settings: of a :class:`~sppo_rl.zoo.llm_config.LanguageConfig`
+    :param seed: of the run
+    :param folder: of the run
+    :return: as :func:`train`
+    """
+    # these import transformers, which control tasks can do without
+    from sppo_rl.zoo import llm_runs
+    from sppo_rl.zoo.llm_config import config_of
+
+    config = config_of(settings)
+    try:
+        llm_runs.run(config, seed, folder, [Report(config.responses)], resume=True)
     except ValueError as error:
         return {"status": "failed", "error": str(error)}
     return {"status": "done"}

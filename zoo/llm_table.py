@@ -1,0 +1,143 @@
+"""The table of a language comparison: what each variant reached, what it spent, and when it reached the reference's best."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from sppo_rl.zoo.names import LABELS
+from sppo_rl.zoo.results import COLUMNS as COMPARISON_COLUMNS
+from sppo_rl.zoo.results import RESAMPLES, Row, bootstrap_interval, curves, runs_of
+
+COLUMNS = (*COMPARISON_COLUMNS, "mean_length", "prompts", "tokens")
+"""Of the long file: those of a control comparison, tokens of a response, and what was spent."""
+SPENT = ("tokens", "prompts", "seconds")
+"""What time is counted in."""
+
+
+def markdown(rows: Sequence[Row], reference: str) -> str:
+    """
+    Lay out a comparison.
+
+    :param rows: of finished runs
+    :param reference: variant whose best the others are timed against; left out while it has no finished run
+    """
+    variants = {name: seeds for (_, name), seeds in runs_of(rows).items()}
+    if not variants:
+        return "No run is finished yet.\n"
+    end = min(run[-1]["tokens"] for seeds in variants.values() for run in seeds.values())
+    lines = [
+        "| variant | seeds | pass@1 before | after ± std [95 %] | greedy after | area under curve [95 %] | tokens a response | prompts "
+        "| responses | tokens | seconds |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+        *(_line(name, list(seeds.values()), end) for name, seeds in variants.items()),
+        "",
+        "pass@1: one sampled response to each held-out problem; mean over seeds, standard deviation over seeds, percentile bootstrap "
+        f"intervals over seeds. Area under the curve: mean pass@1 over the first {end:,.0f} tokens of responses. Seconds: training "
+        "without evaluation, one process and one thread.",
+    ]
+    if reference in variants:
+        lines += ["", *_times(variants, reference)]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, runs: Sequence[list[Row]], end: float) -> str:
+    last = [run[-1] for run in runs]
+    final = np.array([row["success"] for row in last])
+    areas = np.array([area_under_curve(run, "tokens", end) for run in runs])
+    means = {key: float(np.mean([row[key] for row in last])) for key in COLUMNS[3:]}
+    before = float(np.mean([run[0]["success"] for run in runs]))
+    spread = f" ± {final.std(ddof=1):.3f} {_interval(*bootstrap_interval(final))}" if len(final) > 1 else ""
+    area = f" {_interval(*bootstrap_interval(areas))}" if len(final) > 1 else ""
+    return (
+        f"| {LABELS.get(name, name)} | {len(runs)} | {before:.3f} | {means['success']:.3f}{spread} | {means['greedy_success']:.3f} | "
+        f"{areas.mean():.3f}{area} | {means['mean_length']:.0f} | {means['prompts']:,.0f} | {means['timesteps']:,.0f} | "
+        f"{means['tokens']:,.0f} | {means['seconds']:.0f} |"
+    )
+
+
+def _times(variants: Mapping[str, Mapping[int, list[Row]]], reference: str) -> list[str]:
+    """Ratios of the reference's time to its own best over each variant's time to the same level."""
+    _, values = curves(dict(variants[reference]), "tokens")
+    level = float(values.mean(axis=0).max())
+    lines = [
+        f"{LABELS.get(reference, reference)}'s best mean pass@1 was {level:.3f}. How much sooner a variant reached it (above 1: sooner "
+        f"than {LABELS.get(reference, reference)} itself), counted in:",
+        "",
+        f"| variant | reached it | {' | '.join(f'{name} [95 %]' for name in SPENT)} |",
+        "| --- " * (2 + len(SPENT)) + "|",
+    ]
+    for name, seeds in variants.items():
+        cells, reached = [], 0
+        for x in SPENT:
+            own = np.array([time_to(run, level, x) for run in seeds.values()])
+            its = np.array([time_to(run, level, x) for run in variants[reference].values()])
+            reached = int(np.isfinite(own).sum())
+            cells.append(_cell(*ratio_of_medians(its, own)))
+        lines.append(f"| {LABELS.get(name, name)} | {reached} of {len(seeds)} runs | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Ratios of medians over seeds, runs that never reached it counting as infinitely late; percentile bootstrap intervals over the "
+        "seeds of both. –: half of the runs or more never did.",
+    ]
+    return lines
+
+
+def area_under_curve(run: Sequence[Row], x: str, end: float) -> float:
+    """
+    Average pass@1 over what was spent from 0 to ``end`` (trapezoids).
+
+    :param run: rows of one run
+    :param x: column that counts what was spent
+    :param end: in its unit
+    """
+    grid = np.linspace(0.0, end, 1001)
+    values = np.interp(grid, [row[x] for row in run], [row["success"] for row in run])
+    return float(np.trapezoid(values, grid) / end) if end > 0 else float(values[0])
+
+
+def time_to(run: Sequence[Row], level: float, x: str) -> float:
+    """
+    Find when a run first reached a level, between two evaluations by linear interpolation.
+
+    :param run: rows of one run in the order of time
+    :param level: of sampled success
+    :param x: column that counts what was spent
+    :return: in its unit; infinity if it never did
+    """
+    for before, after in zip([None, *run], run, strict=False):
+        if after["success"] >= level:
+            if before is None:
+                return float(after[x])
+            share = (level - before["success"]) / (after["success"] - before["success"])
+            return float(before[x] + share * (after[x] - before[x]))
+    return float("inf")
+
+
+def ratio_of_medians(reference: np.ndarray, own: np.ndarray, seed: int = 0) -> tuple[float, float, float]:
+    """
+    Compare two samples of times that may be infinite.
+
+    :param reference: (runs,) times of the reference
+    :param own: (runs,)
+    :param seed: of the bootstrap
+    :return: median of the reference over that of the other, and the ends of its 95 % percentile bootstrap interval; NaN where a
+        median is infinite
+    """
+    rng = np.random.default_rng(seed)
+    drawn = [np.median(rng.choice(times, (RESAMPLES, len(times))), axis=1) for times in (reference, own)]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        value = float(np.median(reference) / np.median(own)) if np.isfinite(np.median(own)) else float("nan")
+        ratios = drawn[0] / drawn[1]
+    # an infinite time of the other makes the ratio 0, of the reference infinity, of both nothing
+    low, high = np.quantile(np.nan_to_num(ratios, nan=1.0, posinf=np.inf), [0.025, 0.975], method="nearest")
+    return (value if np.isfinite(value) else float("nan")), float(low), float(high)
+
+
+def _interval(low: float, high: float) -> str:
+    return f"[{low:.3f}, {high:.3f}]"
+
+
+def _cell(value: float, low: float, high: float) -> str:
+    return "–" if np.isnan(value) else f"{value:.2f} [{low:.2f}, {high:.2f}]"
