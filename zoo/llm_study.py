@@ -94,6 +94,7 @@ def changed(config: LanguageConfig, changes: Sequence[Mapping[str, Any]], name: 
     :raises UsageError: if a key is unknown, or nothing says which algorithm it is
     """
     known = [item.name for item in fields(LanguageConfig) if item.name != "algorithms"]
+    of_evaluation = [item.name for item in fields(EvaluationConfig)]
     algo = next((of["algo"] for of in reversed(changes) if "algo" in of), name)
     if algo not in ALGORITHMS:
         raise UsageError(
@@ -105,6 +106,12 @@ def changed(config: LanguageConfig, changes: Sequence[Mapping[str, Any]], name: 
             if key not in known:
                 raise UsageError(
                     f"The variant {name!r} changes an unknown key {key!r}.{suggestion(key, known)} Keys: {', '.join(known)}."
+                )
+        for key in of.get("evaluation", {}):
+            if key not in of_evaluation:
+                raise UsageError(
+                    f"The variant {name!r} changes an unknown key {key!r} of evaluation.{suggestion(key, of_evaluation)} "
+                    f"Keys: {', '.join(of_evaluation)}."
                 )
         evaluation: EvaluationConfig = replace(config.evaluation, **of.get("evaluation", {}))
         plain = {key: value for key, value in of.items() if key not in ("algo", "evaluation", "hyperparameters")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -43,11 +44,13 @@ def to_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:
     :param columns: which, and in which order
     :param rows: their values; NaN becomes an empty cell
     """
-    lines = [",".join(columns)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
     for row in rows:
         cells = [row[name] for name in columns]
-        lines.append(",".join("" if isinstance(cell, float) and np.isnan(cell) else str(cell) for cell in cells))
-    return "\n".join(lines) + "\n"
+        writer.writerow(["" if isinstance(cell, float) and np.isnan(cell) else cell for cell in cells])
+    return text.getvalue()
 
 
 def read_results(path: Path) -> list[Row]:
