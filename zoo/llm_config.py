@@ -25,13 +25,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from gymnasium import spaces
 
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.envs.reasoning import Problem, from_file, from_hub, from_reasoning_gym, load_named
+from sppo_rl.envs.reasoning.benchmarks import require_known
+from sppo_rl.envs.reasoning.gym_tasks import require_task
 from sppo_rl.parameters import check_parameters
+from sppo_rl.schedules import as_schedule
 from sppo_rl.zoo.chains import chain_problems
-from sppo_rl.zoo.hyperparameters import check_keys
+from sppo_rl.zoo.hyperparameters import RUN_KEYS, check_keys
+from sppo_rl.zoo.kinds import annotations_of, annotations_of_class, check_kinds
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, is_ours, suggestion
 
 
@@ -52,16 +58,6 @@ SOURCES: dict[str, Callable[..., list[Problem]]] = {
     "file": from_file,
 }
 """``problems.source`` → the function that makes them; its parameters are the other keys."""
-
-BYTES_PER_PARAMETER = 16
-"""Weights, gradients and Adam's two moments in float32."""
-PARAMETERS = {
-    "Qwen/Qwen2.5-0.5B-Instruct": 0.494e9,
-    "Qwen/Qwen2.5-1.5B-Instruct": 1.544e9,
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-1.5B": 1.777e9,
-    "deepseek-ai/DeepSeek-R1-Distill-Qwen-7B": 7.616e9,
-}
-"""Of models whose memory can be told without downloading them."""
 
 
 @dataclass(frozen=True)
@@ -176,6 +172,7 @@ def config_of(settings: Any, where: str = "The configuration") -> LanguageConfig
     :raises UsageError: if a key is unknown or missing, or of a wrong kind
     """
     config = _filled(LanguageConfig, settings, where)
+    _check_mappings(config, where)
     evaluation = _filled(EvaluationConfig, config.evaluation, f"{where}: evaluation")
     return replace(config, evaluation=evaluation)
 
@@ -194,7 +191,7 @@ def change(config: LanguageConfig, algo: str | None = None, overrides: Mapping[s
         config = replace(config, algo=algo)
     of_run = {key: value for key, value in (overrides or {}).items() if key in _PLAIN}
     rest = {key: value for key, value in (overrides or {}).items() if key not in _PLAIN}
-    if isinstance(rest.get("policy_kwargs", {}), dict) is False:
+    if not isinstance(rest.get("policy_kwargs", {}), dict):
         raise UsageError(f"policy_kwargs is written policy_kwargs='dict(temperature=0.6)', got {rest['policy_kwargs']!r}.")
     changed = {**config.algorithms, config.algo: merge(config.algorithms.get(config.algo, {}), rest)}
     return replace(config, algorithms=changed, **of_run)
@@ -224,7 +221,8 @@ def check(config: LanguageConfig) -> LanguageConfig:
         raise UsageError(f"critic is null, a name or settings of a small network, got {config.critic!r}.")
     _check_source("problems", config.problems)
     _check_source("evaluation.problems", config.evaluation.problems)
-    for algo in {config.algo, *config.algorithms}:
+    # in the order of the file, so that the first mistake is the one that is named
+    for algo in dict.fromkeys([config.algo, *config.algorithms]):
         if not is_ours(algo):
             raise UsageError(f"{LABELS[algo]} cannot train language models. Use sppo, ppo, ppo-bce, grpo, rloo or remax.")
         _check_algorithm(replace(config, algo=algo))
@@ -238,29 +236,6 @@ def problems_of(source: Mapping[str, Any]) -> list[Problem]:
     :param source: ``source`` and its parameters
     """
     return SOURCES[source["source"]](**{key: value for key, value in source.items() if key != "source"})
-
-
-def memory(config: LanguageConfig) -> str:
-    """
-    Tell what weights, gradients and optimizers will take, where the architecture is known; activations and generation come on top.
-
-    :param config: checked
-    """
-    trains_critic = _unbuilt(config).estimator.critic != "none"
-    names = {"actor": config.model}
-    if trains_critic and not isinstance(config.critic, dict):
-        names["critic"] = config.critic or config.model
-    parts, total = [], 0.0
-    for role, name in names.items():
-        if name not in PARAMETERS:
-            return f"memory: unknown, for the size of {name} is not known here"
-        size = PARAMETERS[name] * BYTES_PER_PARAMETER / 2**30
-        parts.append(f"{role} {name} {size:.0f} GiB")
-        total += size
-    return (
-        f"memory of float32 weights, gradients and Adam's moments: {total:.0f} GiB ({'; '.join(parts)}); activations, the sampler's "
-        "copy of the weights and its cache come on top"
-    )
 
 
 def _filled(cls: Any, settings: Any, where: str) -> Any:
@@ -278,6 +253,18 @@ def _filled(cls: Any, settings: Any, where: str) -> Any:
     return cls(**settings)
 
 
+def _check_mappings(config: LanguageConfig, where: str) -> None:
+    """What is merged must be made of mappings."""
+    if not isinstance(config.algo, str):
+        raise UsageError(f"{where}: algo must be the name of an algorithm, got {config.algo!r}.")
+    if not isinstance(config.algorithms, dict):
+        raise UsageError(f"{where}: algorithms must map names to hyperparameters, got {config.algorithms!r}.")
+    parts = {"hyperparameters": config.hyperparameters, **{f"algorithms.{name}": of for name, of in config.algorithms.items()}}
+    for name, part in parts.items():
+        if not isinstance(part, dict) or not isinstance(part.get("policy_kwargs", {}), dict):
+            raise UsageError(f"{where}: {name} (and policy_kwargs in it) must map names to values, got {part!r}.")
+
+
 def _positive(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}.")
@@ -293,48 +280,52 @@ def _check_name(role: str, name: Any) -> None:
 
 def _check_source(role: str, source: Any) -> None:
     name = source.get("source") if isinstance(source, dict) else None
-    if name not in SOURCES:
+    if not isinstance(name, str) or name not in SOURCES:
         hint = suggestion(str(name), SOURCES) if name is not None else ""
         raise UsageError(f"{role} needs a source ({', '.join(SOURCES)}), got {source!r}.{hint}")
-    parameters = inspect.signature(SOURCES[name]).parameters
-    keys = [key for key in source if key != "source"]
+    function = SOURCES[name]
+    parameters = inspect.signature(function).parameters
+    settings = {key: value for key, value in source.items() if key != "source"}
     if not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
-        for key in keys:
+        for key in settings:
             if key not in parameters:
                 raise UsageError(
-                    f"{role} of {name} has no {key!r}.{suggestion(key, parameters)} It has: {', '.join(parameters)}."
+                    f"{role} of {name} has no {key!r}.{suggestion(str(key), parameters)} It has: {', '.join(parameters)}."
                 )
     for parameter in parameters.values():
         needed = parameter.default is parameter.empty and parameter.kind is not inspect.Parameter.VAR_KEYWORD
-        if needed and parameter.name not in keys:
+        if needed and parameter.name not in settings:
             raise UsageError(f"{role} of {name} needs {parameter.name!r}.")
+    check_kinds(f"{role}.", annotations_of(function), settings)
+    if "size" in settings:
+        _positive(f"{role}.size", settings["size"])
+    if "seed" in settings and settings["seed"] < 0:
+        raise UsageError(f"{role}.seed must be at least 0, got {settings['seed']}.")
+    try:
+        if name == "named":
+            require_known(settings["name"])
+        if name == "reasoning_gym":
+            require_task(settings["task"])
+    except ValueError as error:
+        raise UsageError(f"{role}: {error}") from error
+    if name == "file" and not Path(settings["path"]).is_file():
+        raise UsageError(f"{role}: there is no file {settings['path']}.")
 
 
 def _check_algorithm(config: LanguageConfig) -> None:
-    from sppo_rl.llm import TransformerPolicy
-
     where = f"{LABELS[config.algo]}: "
     kwargs = config.constructor_kwargs()
+    for key in RUN_KEYS:
+        if key in kwargs:
+            raise UsageError(f"{where}{key!r} is no hyperparameter of a language run; its length is 'responses'.")
     check_keys(config.algo, kwargs)
-    # what the run sets by itself
-    own = (
-        "self",
-        "observation_space",
-        "action_space",
-        "lr_schedule",
-        "model",
-        "critic",
-        "with_critic",
-        "use_sde",
-        "tokenizer",
-    )
-    known = [name for name in inspect.signature(TransformerPolicy.__init__).parameters if name not in own]
-    for key in kwargs["policy_kwargs"]:
-        if key not in known:
-            raise UsageError(f"{where}policy_kwargs has no {key!r}.{suggestion(key, known)} It has: {', '.join(known)}.")
+    check_kinds(where, annotations_of_class(algorithm_class(config.algo)), kwargs)
     try:
-        model = _unbuilt(config)
+        model = unbuilt(config)
         check_parameters(model)
+        for name in ("learning_rate", "critic_learning_rate", "clip_range"):
+            if getattr(model, name) is not None:
+                as_schedule(name, getattr(model, name))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{where}{error}") from error
     size = model.batch_size
@@ -342,10 +333,63 @@ def _check_algorithm(config: LanguageConfig) -> None:
         raise UsageError(f"{where}n_episodes ({model.n_episodes}) must be a multiple of batch_size, got {size}.")
     if size is not None and size % model.group_size:
         raise UsageError(f"{where}batch_size must be a multiple of group_size ({model.group_size}), got {size}.")
+    _check_policy(where, kwargs["policy_kwargs"], model.use_sde)
 
 
-def _unbuilt(config: LanguageConfig) -> Any:
-    """The algorithm with its parameters and estimator, but without networks."""
+def _check_policy(where: str, kwargs: dict[str, Any], use_sde: bool) -> None:
+    """``policy_kwargs``: names and kinds here, values by the policy itself, on a model with next to no weights."""
+    from transformers import Qwen2Config
+
+    from sppo_rl.llm import TransformerPolicy
+
+    known = [name for name in inspect.signature(TransformerPolicy.__init__).parameters if name not in _OF_THE_RUN]
+    for key in kwargs:
+        if key not in known:
+            raise UsageError(f"{where}policy_kwargs has no {key!r}.{suggestion(str(key), known)} It has: {', '.join(known)}.")
+    check_kinds(f"{where}policy_kwargs.", annotations_of_class(TransformerPolicy), kwargs)
+    # what adapters or a tokenizer fit to is the real model
+    values = {
+        key: value for key, value in kwargs.items() if key not in ("lora", "critic_lora", "critic_tokenizer", "eos_token_id")
+    }
+    stand_in = Qwen2Config(
+        vocab_size=2, hidden_size=2, intermediate_size=2, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1
+    )
+    prompt = {"prompt_ids": spaces.Box(0, 1, (1,), np.int64), "prompt_len": spaces.Box(1, 1, (1,), np.int64)}
+    try:
+        TransformerPolicy(
+            spaces.Dict(prompt),
+            spaces.MultiDiscrete([3]),
+            lambda progress: 0.0,
+            stand_in,
+            eos_token_id=1,
+            use_sde=use_sde,
+            **values,
+        )
+        for name in ("lora", "critic_lora"):
+            if kwargs.get(name) is not None:
+                _check_lora(kwargs[name])
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"{where}policy_kwargs: {error}") from error
+
+
+_OF_THE_RUN = (
+    "self", "observation_space", "action_space", "lr_schedule", "model", "critic", "with_critic", "use_sde", "tokenizer",
+)  # fmt: skip
+"""Parameters of the policy that the run sets by itself."""
+
+
+def _check_lora(options: dict[str, Any]) -> None:
+    from peft import LoraConfig
+
+    LoraConfig(**options)
+
+
+def unbuilt(config: LanguageConfig) -> Any:
+    """
+    Make the algorithm with its parameters and estimator, but without networks.
+
+    :param config: to read its hyperparameters from
+    """
     cls = algorithm_class(config.algo)
     assert issubclass(cls, SequenceAlgorithm)
     kwargs = {key: value for key, value in config.constructor_kwargs().items() if key != "policy_kwargs"}

@@ -1,8 +1,6 @@
 """The small language model's prior: its tokenizer, its architecture, and how it learns to imitate written sums.
 
-On disk it is a plain Hugging Face folder, so ``AutoModelForCausalLM`` reads it. Its tokenizer has a token for each character;
-``AutoTokenizer`` keeps Qwen2's own pre-tokenizer on a folder of this architecture, whatever the file says, so :func:`load_tokenizer`
-is what reads it.
+On disk it is a plain Hugging Face folder, so ``AutoModelForCausalLM`` reads it. Its tokenizer has a token for each character.
 """
 
 from __future__ import annotations
@@ -105,15 +103,6 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD)
 
 
-def load_tokenizer(folder: str | Path = SHIPPED) -> PreTrainedTokenizerFast:
-    """
-    Read the tokenizer of a folder as it is.
-
-    :param folder: with a ``tokenizer.json``
-    """
-    return PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
-
-
 def make_config() -> Qwen2Config:
     """Make the architecture: Qwen2's, width 96, three layers, about 340,000 parameters, and rotations fit for a few hundred places."""
     return Qwen2Config(
@@ -167,6 +156,7 @@ def imitate(
             best = stage, {name: value.clone() for name, value in model.state_dict().items()}
         if stage.sampled.rate >= target:
             break
+    task.close()
     assert best is not None
     model.load_state_dict(best[1])
     return model, best[0]

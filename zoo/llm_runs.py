@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -16,17 +17,24 @@ from transformers import AutoConfig, PreTrainedConfig
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.envs.reasoning import MathReasoningEnv, MathReasoningVecEnv
+from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.loading import load_tokenizer
 from sppo_rl.zoo.llm_config import LanguageConfig, check, config_of, problems_of
 from sppo_rl.zoo.llm_evaluation import ResponseEvaluation, as_results, table
-from sppo_rl.zoo.names import UsageError, algorithm_class
+from sppo_rl.zoo.names import UsageError, algorithm_class, suggestion
 from sppo_rl.zoo.plots import plot_comparison
+from sppo_rl.zoo.quiet import no_advice_on_learning_rates, no_transformers_bars
 from sppo_rl.zoo.results import write_atomically
 from sppo_rl.zoo.runs import CHECKPOINTS, CHECKPOINTS_IN_A_RUN, CONFIG, EVALUATIONS, take_first_step
 
 PRIORS = Path(__file__).resolve().parent / "priors"
 DONE = "table.md"
 """Written last."""
+
+
+def shipped_priors() -> list[str]:
+    """List the names of the language models that ship."""
+    return sorted(path.parent.name for path in PRIORS.glob("*/config.json"))
 
 
 def model_source(name: str) -> str:
@@ -36,7 +44,7 @@ def model_source(name: str) -> str:
     :param name: of a shipped prior, a local folder, or a hub name
     :return: the prior's folder, or the name as it is
     """
-    return str(PRIORS / name) if "/" not in name and (PRIORS / name / "config.json").is_file() else name
+    return str(PRIORS / name) if name in shipped_priors() else name
 
 
 def build(config: LanguageConfig, seed: int, env: MathReasoningEnv, **kwargs: Any) -> SequenceAlgorithm:
@@ -57,7 +65,16 @@ def build(config: LanguageConfig, seed: int, env: MathReasoningEnv, **kwargs: An
     settings["policy_kwargs"] = {**settings["policy_kwargs"], "model": model, "critic": critic}
     cls = algorithm_class(config.algo)
     assert issubclass(cls, SequenceAlgorithm)
-    return cls("TransformerPolicy", env, seed=seed, **settings, **kwargs)
+    with ExitStack() as quietly:
+        if config.model in shipped_priors():
+            quietly.enter_context(no_advice_on_learning_rates())
+        if Path(model).is_dir() and not (isinstance(critic, str) and not Path(critic).is_dir()):
+            # nothing is fetched: that would deserve a bar
+            quietly.enter_context(no_transformers_bars())
+        try:
+            return cls("TransformerPolicy", env, seed=seed, **settings, **kwargs)
+        except OSError as error:
+            raise UsageError(f"The critic {critic!r} or the weights of {model!r} cannot be read: {error}") from error
 
 
 def smaller_config(model: str, changes: Mapping[str, Any]) -> PreTrainedConfig:
@@ -66,26 +83,39 @@ def smaller_config(model: str, changes: Mapping[str, Any]) -> PreTrainedConfig:
 
     :param model: local folder or hub name
     :param changes: settings of its configuration that differ, such as ``hidden_size``
+    :raises UsageError: if the configuration has no such setting
     """
     config = AutoConfig.from_pretrained(model)
+    known = config.to_dict()
+    for name in changes:
+        # transformers would keep it as an attribute that nothing reads
+        if name not in known:
+            raise UsageError(f"critic has no setting {name!r}.{suggestion(name, known)} It has: {', '.join(sorted(known))}.")
     # some architectures list the kind of each layer, which would contradict another number of layers
-    settings = {key: value for key, value in config.to_dict().items() if key != "layer_types"}
+    settings = {key: value for key, value in known.items() if key != "layer_types"}
     return type(config).from_dict({**settings, **changes})
 
 
 def make_envs(config: LanguageConfig) -> tuple[MathReasoningEnv, MathReasoningVecEnv]:
     """
-    Make the environment of the training problems, and the one of the held-out problems.
+    Make the environment of the training problems, and the one of the held-out problems, with a copy for each.
 
     :param config: checked
+    :raises UsageError: if the model's tokenizer or the problems cannot be read
     """
-    tokenizer = load_tokenizer(model_source(config.model))
+    source = model_source(config.model)
+    try:
+        tokenizer = load_tokenizer(source)
+    except (OSError, ValueError) as error:
+        raise UsageError(
+            f"The model {config.model!r} cannot be read.{suggestion(config.model, shipped_priors())} It must be a shipped prior "
+            f"({', '.join(shipped_priors())}), a local folder or a name on the hub: {error}"
+        ) from error
     env = MathReasoningEnv(problems_of(config.problems), tokenizer, config.max_prompt_tokens, config.max_new_tokens)
     held_out = problems_of(config.evaluation.problems)[: config.evaluation.count]
-    evaluated = MathReasoningVecEnv(
-        held_out, tokenizer, config.max_prompt_tokens, config.max_new_tokens, num_envs=len(held_out), shuffle=False
-    )
-    return env, evaluated
+    task = ReasoningTask(held_out, tokenizer, config.max_prompt_tokens, config.max_new_tokens)
+    # those that do not fit are left out, so each of the others is posed once
+    return env, MathReasoningVecEnv.of_task(task, len(task.problems), shuffle=False)
 
 
 def run(
@@ -122,6 +152,7 @@ def run(
             cls: Any = algorithm_class(config.algo)
             model = load_checkpoint(cls, folder / CHECKPOINTS, env=env, device=device)
         if model is not None:
+            model.verbose = verbose
             announce(f"Resumed at {model.num_timesteps:,} responses.")
         else:
             log = str(folder) if tensorboard else None
@@ -165,6 +196,7 @@ def _learn(
             reset_num_timesteps=model.num_timesteps == 0,
         )
     else:
+        evaluation.init_callback(model)
         evaluation.rows = evaluation.read_rows()
     return evaluation
 
@@ -177,12 +209,9 @@ def export(model: SequenceAlgorithm, folder: Path) -> None:
     :param folder: of the run
     """
     policy: Any = model.policy
-    if policy.critic is None or policy.value_scale.is_probability:
-        policy.export(folder)
-        return
     # PPO's squared-error critic predicts normalised returns, which no such folder can say
-    policy.model.save_pretrained(folder / "policy")
-    policy.tokenizer.save_pretrained(folder / "policy")
+    with no_transformers_bars():
+        policy.export(folder, with_critic=policy.critic is not None and policy.value_scale.is_probability)
 
 
 def report(config: LanguageConfig, seed: int, evaluation: ResponseEvaluation, problems: int, folder: Path) -> None:
@@ -226,9 +255,8 @@ def read_config(folder: Path) -> tuple[LanguageConfig, int]:
     :raises UsageError: if it is not the folder of a language run
     """
     path = folder / CONFIG
-    settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    if "responses" not in settings:
-        raise UsageError(f"{folder} is not the folder of a language run: it has no {CONFIG} with responses in it.")
-    seed = settings.pop("seed")
-    settings.pop("sppo_rl")
-    return config_of(settings, where=str(path)), seed
+    settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    if not isinstance(settings, dict) or not {"responses", "seed"} <= set(settings):
+        raise UsageError(f"{folder} is not the folder of a language run: it has no {CONFIG} with responses and seed in it.")
+    own = {key: value for key, value in settings.items() if key not in ("seed", "sppo_rl")}
+    return config_of(own, where=str(path)), int(settings["seed"])

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 import torch as th
 
 from sppo_rl.zoo.names import UsageError
+from sppo_rl.zoo.quiet import no_transformers_bars
 
 if TYPE_CHECKING:
     from sppo_rl.zoo.llm_prior import Recipe
@@ -78,8 +79,9 @@ def pretrain(
             )
         folder = Path(output) / llm_prior.NAME
         tokenizer = llm_prior.make_tokenizer()
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
+        with no_transformers_bars():
+            model.save_pretrained(folder)
+            tokenizer.save_pretrained(folder)
         report(f"wrote {folder}; measuring it on {problems:,} problems, sampled and greedy")
         held_out = chain_problems(problems, seed=CARD_SEED, held_out=True)
         task = ReasoningTask(held_out, tokenizer, MAX_PROMPT_TOKENS, MAX_NEW_TOKENS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 from stable_baselines3.common.callbacks import BaseCallback
@@ -13,6 +14,8 @@ from sppo_rl.callbacks import EvaluationCallback
 class RunProgress(BaseCallback):
     """
     Shows how far a run is, in the unit of its length, the success rate of the last episodes, and a line for each evaluation.
+
+    The bar is for terminals: in a file or a pipe there are only the lines.
 
     :param total: length of the run
     :param unit: ``"timesteps"``, ``"episodes"`` or another name for time steps, such as ``"responses"``
@@ -28,7 +31,9 @@ class RunProgress(BaseCallback):
     def _on_training_start(self) -> None:
         assert self.evaluation is not None
         self._printed = len(self.evaluation.rows)
-        self._bar = tqdm(total=self.total, initial=self._done(), unit=self.unit[:-1], unit_scale=True, dynamic_ncols=True)
+        self._bar = tqdm(
+            total=self.total, initial=self._done(), unit=self.unit[:-1], unit_scale=True, dynamic_ncols=True, disable=None
+        )
 
     def _done(self) -> int:
         assert self.evaluation is not None
@@ -53,6 +58,8 @@ class RunProgress(BaseCallback):
         assert self.evaluation is not None
         for row in self.evaluation.rows[self._printed :]:
             self._bar.write(self.describe(row))
+            # a pipe would keep the lines back until there are many
+            sys.stdout.flush()
         self._printed = len(self.evaluation.rows)
 
 

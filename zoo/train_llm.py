@@ -19,7 +19,8 @@ import torch as th
 
 from sppo_rl.zoo import options
 from sppo_rl.zoo.hyperparameters import parse_overrides
-from sppo_rl.zoo.llm_config import LanguageConfig, change, check, config_stem, load_config, memory, shipped
+from sppo_rl.zoo.llm_config import LanguageConfig, change, check, config_stem, load_config, shipped
+from sppo_rl.zoo.llm_memory import memory
 from sppo_rl.zoo.names import LABELS, UsageError
 
 
@@ -38,7 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--check", action="store_true", help="only check the configuration: no GPU, no download")
     parser.add_argument("--log-folder", "-f", type=Path, default=Path("logs/llm"), metavar="DIR", help="default: logs/llm")
     parser.add_argument(
-        "--resume", type=Path, metavar="DIR", help="go on with a killed run; its config.yml decides about everything"
+        "--resume",
+        type=Path,
+        metavar="DIR",
+        help="go on with a killed run; its config.yml decides about everything but --device and --threads",
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, auto (default)")
     parser.add_argument("--threads", type=int, metavar="N", help="PyTorch's threads (default: its own choice)")
@@ -51,7 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     :param arguments: parsed
     """
-    if arguments.resume is None:
+    if arguments.resume is not None:
+        given = [name for name in ("config", "algo", "hyperparams", "check") if getattr(arguments, name)]
+        if given:
+            raise UsageError(
+                f"--resume goes on with a run as it was begun, so it cannot be combined with --{' or --'.join(given)}. For other settings "
+                "begin a run of its own."
+            )
+    else:
         if arguments.config is None:
             raise UsageError(f"Name a configuration with --config: a file, or one of {', '.join(shipped())}.")
         config = change(load_config(arguments.config), arguments.algo, parse_overrides(arguments.hyperparams))
@@ -60,6 +71,8 @@ def run(arguments: argparse.Namespace) -> int:
             print(f"{arguments.config} is sound: {describe(config)}\n{memory(config)}.")
             return 0
     if arguments.threads is not None:
+        if arguments.threads < 1:
+            raise UsageError(f"--threads must be at least 1, got {arguments.threads}.")
         th.set_num_threads(arguments.threads)
     # these import what trains and draws, which a check can do without
     from sppo_rl.zoo import llm_runs
@@ -69,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.resume is not None:
         folder = arguments.resume
         config, seed = llm_runs.read_config(folder)
+        check(config)
         if (folder / llm_runs.DONE).exists():
             raise UsageError(f"The run in {folder} is complete; there is nothing to resume.")
     else:

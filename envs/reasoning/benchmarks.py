@@ -75,10 +75,7 @@ def load_named(name: str, instruction: str = BOXED_INSTRUCTION, data_dir: str | 
     :raises ValueError: if the name is unknown
     :raises ImportError: if the file is not there and ``datasets`` is not installed
     """
-    keys = {_plain(key): key for key in SOURCES}
-    if _plain(name) not in keys:
-        raise ValueError(f"Unknown data set {name!r}. Known: {', '.join(SOURCES)}.")
-    key = keys[_plain(name)]
+    key = require_known(name)
     source = SOURCES[key]
     folder = data_dir or os.environ.get("SPPO_DATA")
     path = Path(folder) / source.file if folder else None
@@ -88,6 +85,20 @@ def load_named(name: str, instruction: str = BOXED_INSTRUCTION, data_dir: str | 
     else:
         rows = optional_import("datasets", "llm").load_dataset(source.hub, source.config, split=source.split)
     return _prepared(key, source, rows, instruction)
+
+
+def require_known(name: str) -> str:
+    """
+    Look a data set up.
+
+    :param name: as :func:`load_named` takes it
+    :return: its key in :data:`SOURCES`
+    :raises ValueError: if the name is unknown
+    """
+    keys = {_plain(key): key for key in SOURCES}
+    if _plain(name) not in keys:
+        raise ValueError(f"Unknown data set {name!r}. Known: {', '.join(SOURCES)}.")
+    return keys[_plain(name)]
 
 
 def _plain(name: str) -> str:

@@ -7,6 +7,7 @@ is screened first: characters and names that no right answer needs score 0 befor
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -101,6 +102,25 @@ class GymScorer(Scorer):
         self.pool.close()
 
 
+def require_task(task: str) -> Any:
+    """
+    Make sure that reasoning_gym is there and knows a task.
+
+    :param task: registered name
+    :return: the module
+    :raises ImportError: if reasoning_gym is not installed
+    :raises ValueError: if reasoning_gym knows no such task
+    """
+    with warnings.catch_warnings():
+        # a dependency of it compares strings with "is", which Python says anew wherever it may not keep compiled files
+        warnings.filterwarnings("ignore", category=SyntaxWarning, module=r".*[/\\]cellpylib[/\\]")
+        gym = optional_import("reasoning_gym", "llm")
+        known = optional_import("reasoning_gym.factory", "llm").DATASETS
+    if task not in known:
+        raise ValueError(f"reasoning_gym has no task {task!r}. It has: {', '.join(sorted(known))}.")
+    return gym
+
+
 def from_reasoning_gym(
     task: str, size: int, seed: int = 0, instruction: str = BOXED_INSTRUCTION, **config: Any
 ) -> list[Problem]:
@@ -115,10 +135,7 @@ def from_reasoning_gym(
     :raises ImportError: if reasoning_gym is not installed
     :raises ValueError: if reasoning_gym knows no such task
     """
-    gym = optional_import("reasoning_gym", "reasoning")
-    known = optional_import("reasoning_gym.factory", "reasoning").DATASETS
-    if task not in known:
-        raise ValueError(f"reasoning_gym has no task {task!r}. It has: {', '.join(sorted(known))}.")
+    gym = require_task(task)
     full = {"size": size, "seed": seed, **config}
     dataset = gym.create_dataset(task, **full)
     scorer = GymScorer(task, full)
