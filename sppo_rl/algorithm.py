@@ -21,12 +21,12 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 from stable_baselines3.common.utils import safe_mean
 
 from sppo_rl.advantages import AdvantageEstimator
-from sppo_rl.batches import make_batch
+from sppo_rl.batches import batch_metrics, make_batch
 from sppo_rl.callbacks import ProgressBar
 from sppo_rl.collection import collect_episodes
-from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, Tensors, as_tensors, first_observations
+from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, as_tensors, first_observations
 from sppo_rl.losses import require_finite, truncated_importance
-from sppo_rl.notices import SuccessWatch, starts_differ
+from sppo_rl.notices import Notices
 from sppo_rl.parameters import check_parameters
 from sppo_rl.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SequencePolicy, as_sequence_policy
 from sppo_rl.reference import copy_of
@@ -162,9 +162,7 @@ class SequenceAlgorithm(BaseAlgorithm):
         self.skip_zero_advantage = skip_zero_advantage
         self.importance_cap = importance_cap
         self.max_episode_steps = max_episode_steps
-        self._success_watch = SuccessWatch()
-        self._cut_announced = False
-        self._groups_announced = False
+        self._notices = Notices()
         self.num_tokens = 0
         """Tokens of all responses so far, greedy ones included; 0 where episodes are not made of tokens."""
         self.interrupted = False
@@ -259,9 +257,7 @@ class SequenceAlgorithm(BaseAlgorithm):
             self.train(batch)
             self.logger.record("time/collect_seconds", collected - started)
             self.logger.record("time/update_seconds", time.perf_counter() - collected)
-            notice = self._success_watch.see(batch.outcome, self.env)
-            if notice is not None:
-                self._warn(notice)
+            self._tell(self._notices.outcomes(batch.outcome, self.env))
             if log_interval is not None and iteration % log_interval == 0:
                 self.dump_logs(iteration)
         callback.on_training_end()
@@ -326,7 +322,10 @@ class SequenceAlgorithm(BaseAlgorithm):
         reference = self.reference if self._wants_reference() else None
         batch = make_batch(self.policy, arrays, self.estimator.critic, self.group_size, greedy, reference)
         if grouped:
-            self._check_groups(batch.contexts, greedy_contexts)
+            normalize = self.get_vec_normalize_env()
+            # running statistics move between two resets: they may show equal states as different observations
+            if normalize is None or not normalize.norm_obs:
+                self._tell(self._notices.groups(batch.contexts, self.group_size, greedy_contexts))
         callback.update_locals({**locals(), "infos": [], "dones": np.zeros(0, dtype=bool)})
         callback.on_rollout_end()
         return batch
@@ -344,7 +343,7 @@ class SequenceAlgorithm(BaseAlgorithm):
             if step["finished_infos"]:
                 self._count(step["finished_infos"], deterministic)
             if step["num_cut"]:
-                self._announce_cut()
+                self._tell(self._notices.cut(self.max_episode_steps))
             if self.use_sde and self.sde_sample_freq > 0 and steps % self.sde_sample_freq == 0:
                 cast(ActorCriticPolicy, self.policy).reset_noise(env.num_envs)
             step["self"] = self
@@ -452,19 +451,11 @@ class SequenceAlgorithm(BaseAlgorithm):
     def _log_training(
         self, batch: EpisodeBatch, advantages: th.Tensor, actor: ActorStep, critic: CriticStep | None, clip_range: float
     ) -> None:
-        self.logger.record("rollout/outcome_mean", batch.outcome.mean().item())
-        if batch.greedy_outcome is not None:
-            self.logger.record("rollout/greedy_outcome_mean", batch.greedy_outcome.mean().item())
-        if batch.sampler_log_prob is not None:
-            gap = (batch.old_log_prob - batch.sampler_log_prob)[batch.mask].abs()
-            self.logger.record("rollout/sampler_log_prob_gap", gap.mean().item())
-            self.logger.record("rollout/sampler_log_prob_gap_max", gap.max().item())
-        if batch.values is not None:
-            values = batch.values if batch.values.ndim == 1 else batch.values[batch.mask]
-            self.logger.record("train/value_mean", values.mean().item())
-            if self.estimator.critic == "context" and self.policy.value_scale.is_probability:
-                self.logger.record("train/brier_score", ((values - batch.outcome) ** 2).mean().item())
-        self.logger.record("train/advantage_std", advantages.std(unbiased=False).item())
+        metrics = batch_metrics(
+            batch, advantages, self.policy.value_scale.is_probability and self.estimator.critic == "context"
+        )
+        for name, value in metrics.items():
+            self.logger.record(name, value)
         for name, value in {**actor.means(), **(critic.means() if critic else {})}.items():
             self.logger.record(f"train/{name}", value)
         if hasattr(self.policy, "log_std"):
@@ -472,33 +463,9 @@ class SequenceAlgorithm(BaseAlgorithm):
         self.logger.record("train/clip_range", clip_range)
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
 
-    # ---------------------------------------------------------------- things to tell the user
-
-    def _check_groups(self, contexts: Tensors, greedy_contexts: Tensors | None) -> None:
-        """Say so, once, if episodes that are compared did not start from the same state."""
-        normalize = self.get_vec_normalize_env()
-        if self._groups_announced or (normalize is not None and normalize.norm_obs):
-            # running statistics move between two resets, so equal states may be shown as different observations
-            return
-        if starts_differ(contexts, self.group_size, greedy_contexts):
-            # the others' mean is a valid baseline even so, only a worse one
-            self._groups_announced = True
-            self._warn(
-                "episodes that should start from the same state do not: the environment's first observation differs between two resets "
-                "with the same seed, so the others of a group say little about an episode. Make reset(seed=…) reproducible, or use "
-                "SPPO, which needs no groups."
-            )
-
-    def _announce_cut(self) -> None:
-        if not self._cut_announced:
-            self._cut_announced = True
-            self._warn(
-                f"an episode reached max_episode_steps={self.max_episode_steps} without ending; it is cut there and counts as ended "
-                "with the return it has. Give the environment a time limit, or pass a larger max_episode_steps."
-            )
-
-    def _warn(self, message: str) -> None:
-        warnings.warn(f"{type(self).__name__}: {message}", UserWarning, stacklevel=3)
+    def _tell(self, message: str | None) -> None:
+        if message is not None:
+            warnings.warn(f"{type(self).__name__}: {message}", UserWarning, stacklevel=3)
 
     # ---------------------------------------------------------------- save and load
 

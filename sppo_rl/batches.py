@@ -68,6 +68,31 @@ def make_batch(
     )
 
 
+def batch_metrics(batch: EpisodeBatch, advantages: th.Tensor, is_probability: bool) -> dict[str, float]:
+    """
+    Sum up a batch for the log.
+
+    :param batch: with what the policy said before the update
+    :param advantages: (S,) or (M, K)
+    :param is_probability: whether the critic judges contexts and predicts the chance of success
+    :return: log key → value
+    """
+    metrics = {"rollout/outcome_mean": batch.outcome.mean().item()}
+    if batch.greedy_outcome is not None:
+        metrics["rollout/greedy_outcome_mean"] = batch.greedy_outcome.mean().item()
+    if batch.sampler_log_prob is not None:
+        gap = (batch.old_log_prob - batch.sampler_log_prob)[batch.mask].abs()
+        metrics["rollout/sampler_log_prob_gap"] = gap.mean().item()
+        metrics["rollout/sampler_log_prob_gap_max"] = gap.max().item()
+    if batch.values is not None:
+        values = batch.values if batch.values.ndim == 1 else batch.values[batch.mask]
+        metrics["train/value_mean"] = values.mean().item()
+        if is_probability:
+            metrics["train/brier_score"] = ((values - batch.outcome) ** 2).mean().item()
+    metrics["train/advantage_std"] = advantages.std(unbiased=False).item()
+    return metrics
+
+
 def _log_prob_and_mask(policy: SequencePolicy, observations: Tensors, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
     """(M, K) each, by the code that trains: then the first step's ratios are exactly 1."""
     plain = policy.plain_actor()

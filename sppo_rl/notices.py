@@ -1,40 +1,76 @@
-"""What the engine tells its user while it trains: no success in sight, groups that do not start alike."""
+"""What the engine tells its user while it trains: no success in sight, groups that do not start alike, episodes that do not end."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import gymnasium as gym
 import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 
+from sppo_rl.episodes import Tensors
+
 EPISODES_BEFORE_NOTICE = 256
 """Episodes without a single success after which ``learn()`` says so."""
 
 
-class SuccessWatch:
-    """Counts episodes until the first one pays anything: outcomes of 0 and nothing else teach nothing."""
+class Notices:
+    """What has been told so far: each method gives a message when there is something to tell, and never the same one twice."""
 
     def __init__(self) -> None:
-        self.any_success = False
-        self.episodes = 0
+        self._any_success = False
+        self._episodes = 0
+        self._told_groups = False
+        self._told_cut = False
 
-    def see(self, outcome: th.Tensor, env: VecEnv | None) -> str | None:
+    def outcomes(self, outcome: th.Tensor, env: VecEnv | None) -> str | None:
         """
-        Take in the outcomes of an update.
+        Take in the outcomes of an update: those of 0 and nothing else teach nothing.
 
         :param outcome: (S,)
         :param env: asked for its id, to name what helps
-        :return: what to tell the user, once, when :data:`EPISODES_BEFORE_NOTICE` have passed without a success
+        :return: a message when :data:`EPISODES_BEFORE_NOTICE` have passed without a success
         """
-        if self.any_success:
+        if self._any_success:
             return None
-        self.any_success = bool((outcome != 0.0).any())
-        before = self.episodes
-        self.episodes += len(outcome)
-        if self.any_success or not before < EPISODES_BEFORE_NOTICE <= self.episodes:
+        self._any_success = bool((outcome != 0.0).any())
+        before = self._episodes
+        self._episodes += len(outcome)
+        if self._any_success or not before < EPISODES_BEFORE_NOTICE <= self._episodes:
             return None
-        return f"not one success in {self.episodes} episodes: there is nothing to learn from yet. {_what_helps(env)}"
+        return f"not one success in {self._episodes} episodes: there is nothing to learn from yet. {_what_helps(env)}"
+
+    def groups(self, contexts: Tensors, group_size: int, greedy_contexts: Tensors | None = None) -> str | None:
+        """
+        Look whether episodes that are compared with each other began with the same observation.
+
+        :param contexts: (S, *obs), groups one after another
+        :param group_size: episodes in a group
+        :param greedy_contexts: (S / group_size, *obs) of greedy roll-outs, one for each group
+        :return: a message if they did not
+        """
+        if self._told_groups or not starts_differ(contexts, group_size, greedy_contexts):
+            return None
+        # the others' mean is a valid baseline even so, only a worse one
+        self._told_groups = True
+        return (
+            "episodes that should start from the same state do not: the environment's first observation differs between two resets "
+            "with the same seed, so the others of a group say little about an episode. Make reset(seed=…) reproducible, or use "
+            "SPPO, which needs no groups."
+        )
+
+    def cut(self, max_episode_steps: int) -> str | None:
+        """
+        Hear that an episode was cut.
+
+        :param max_episode_steps: where
+        :return: a message the first time
+        """
+        if self._told_cut:
+            return None
+        self._told_cut = True
+        return (
+            f"an episode reached max_episode_steps={max_episode_steps} without ending; it is cut there and counts as ended "
+            "with the return it has. Give the environment a time limit, or pass a larger max_episode_steps."
+        )
 
 
 def _what_helps(env: VecEnv | None) -> str:
@@ -51,7 +87,7 @@ def _what_helps(env: VecEnv | None) -> str:
     return "Start from a policy that succeeds now and then (behaviour cloning), or shape the reward at first."
 
 
-def starts_differ(contexts: Any, group_size: int, greedy_contexts: Any = None) -> bool:
+def starts_differ(contexts: Tensors, group_size: int, greedy_contexts: Tensors | None = None) -> bool:
     """
     Tell whether episodes that are compared with each other began with different observations.
 
@@ -65,5 +101,5 @@ def starts_differ(contexts: Any, group_size: int, greedy_contexts: Any = None) -
     return not all(th.equal(part, reference[group]) for part, reference in zip(parts, references, strict=True))
 
 
-def _parts(contexts: Any) -> list[th.Tensor]:
+def _parts(contexts: Tensors) -> list[th.Tensor]:
     return list(contexts.values()) if isinstance(contexts, dict) else [contexts]
