@@ -42,6 +42,7 @@ from sppo_rl.collection import Sampler
 from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.numpy_actor import NumpyActor, sample_head
 from sppo_rl.plain import PlainActor, PlainNetwork, has_own_head, take_apart, take_critic_apart
+from sppo_rl.value_scale import ValueScale
 
 
 class DecisionEvaluation(NamedTuple):
@@ -53,80 +54,6 @@ class DecisionEvaluation(NamedTuple):
     """Nats; an estimate (``-log_prob``) where a distribution has no closed form."""
     mask: th.Tensor
     """Bool, decisions that the policy sampled."""
-
-
-class ValueScale(nn.Module):
-    """
-    Turns a critic's output into outcome units and back.
-
-    A probability (``sigmoid``) for outcomes in [0, 1]; otherwise ``mean + std * output`` with the running mean and standard deviation of
-    all returns seen. Its buffers are part of the policy's parameters, so a saved policy predicts in the right units.
-    """
-
-    probability: th.Tensor
-    mean: th.Tensor
-    variance: th.Tensor
-    count: th.Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        for name, value in (("probability", 1.0), ("mean", 0.0), ("variance", 1.0), ("count", 0.0)):
-            self.register_buffer(name, th.tensor(value))
-
-    @property
-    def is_probability(self) -> bool:
-        """Whether the critic predicts a probability."""
-        return bool(self.probability > 0.5)
-
-    @property
-    def std(self) -> th.Tensor:
-        """Standard deviation of the returns seen, never below 1e-4."""
-        return self.variance.sqrt().clamp(min=1e-4)
-
-    def forward(self, logits: th.Tensor) -> th.Tensor:
-        """
-        Map the critic's output to outcome units.
-
-        :param logits: any shape
-        """
-        return th.sigmoid(logits) if self.is_probability else self.mean + self.std * logits
-
-    def normalize(self, targets: th.Tensor) -> th.Tensor:
-        """
-        Map returns to the units of the critic's output; for a critic that does not predict a probability.
-
-        :param targets: any shape, outcome units
-        """
-        return (targets - self.mean) / self.std
-
-    def output_for(self, value: float) -> float:
-        """
-        Give the critic's output that stands for a value.
-
-        :param value: in outcome units
-        :raises ValueError: if it is no probability where one is predicted
-        """
-        if not self.is_probability:
-            return float(self.normalize(th.tensor(value, device=self.mean.device)))
-        if not 0.0 < value < 1.0:
-            raise ValueError(f"The critic's initial value must lie strictly between 0 and 1, got {value:g}.")
-        return float(np.log(value / (1.0 - value)))
-
-    def use_returns(self, outcome: th.Tensor) -> None:
-        """
-        Predict normalised returns from now on, and take these into the running statistics (Chan's parallel update).
-
-        :param outcome: (S,)
-        """
-        batch = outcome.to(self.mean)
-        size = float(len(batch))
-        total = self.count + size
-        delta = batch.mean() - self.mean
-        spread = self.variance * self.count + batch.var(unbiased=False) * size + delta**2 * self.count * size / total
-        self.mean += delta * size / total
-        self.variance.copy_(spread / total)
-        self.count.copy_(total)
-        self.probability.fill_(0.0)
 
 
 class SequencePolicy(BasePolicy):

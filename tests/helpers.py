@@ -15,7 +15,8 @@ from torch import nn
 
 from sppo_rl.episodes import EpisodeBatch
 from sppo_rl.fused import CHUNK
-from sppo_rl.policies import DecisionEvaluation, MlpPolicy, SequencePolicy, ValueScale
+from sppo_rl.policies import DecisionEvaluation, MlpPolicy, SequencePolicy
+from sppo_rl.value_scale import ValueScale
 from sppo_rl.vec_env import BatchedVecEnv
 
 TRACE_LONGEST = 20

@@ -14,7 +14,8 @@ from stable_baselines3.td3.policies import TD3Policy
 from torch import nn
 
 from sppo_rl import SPPO
-from sppo_rl.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SequencePolicy, ValueScale, as_sequence_policy
+from sppo_rl.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SequencePolicy, as_sequence_policy
+from sppo_rl.value_scale import ValueScale
 from tests.helpers import MatchEnv, SpaceEnv, dummy
 
 BOX = spaces.Box(-5.0, 5.0, (3,), np.float32)

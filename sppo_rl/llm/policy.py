@@ -25,7 +25,8 @@ from sppo_rl.llm.models import ModelSource, Saved, causal_model, critic_model, o
 from sppo_rl.llm.options import check_numbers, check_vocabulary, end_of_sequence, read_spaces
 from sppo_rl.llm.packing import Reader
 from sppo_rl.llm.tokens import by_token_budget, compute_in, lay_out, response_mask, token_log_probs
-from sppo_rl.policies import DecisionEvaluation, SequencePolicy, ValueScale
+from sppo_rl.policies import DecisionEvaluation, SequencePolicy
+from sppo_rl.value_scale import ValueScale
 
 _DTYPES = {"float32": th.float32, "bfloat16": th.bfloat16}
 _CONTROL_RATE = 1e-4
