@@ -4,9 +4,9 @@
 
 Outcomes are drawn with probability p in groups of 8 and go through the package's own estimators; SPPO's critic is taken to be right,
 V = p. Beside the sampled means stand exact ones: GRPO's are sums over how many of a group succeed, and ``limit`` is what they tend to for
-large groups, ``(R - p) / sqrt(p (1 - p))``. In a bandit the expected gradient is ``A(right) - A(wrong)`` times that of p: this difference is
-the weight that an estimator gives to prompts of a difficulty, 1 for SPPO's residual. The script fails where a sampled mean is further than
-five standard errors from the exact one.
+large groups, ``(R - p) / sqrt(p (1 - p))``. In a bandit the expected gradient is ``A(right) - A(wrong)`` times that of p: this difference
+is the weight that an estimator gives to prompts of a difficulty, 1 for SPPO's residual. The script fails where a sampled mean is further
+than five standard errors from the exact one.
 """
 
 from __future__ import annotations
@@ -152,8 +152,8 @@ def main() -> None:
         of = row["grpo"]
         print(
             f"p {row['p']:.2f}   right: residual {row['residual']['sampled'][0]:.3f}, "
-            f"standardised {row['standardized']['sampled'][0]:.3f}, GRPO {of['sampled'][0]:.3f}, which is {of['share_of_limit']:.2f} of the "
-            f"limit {row['limit'][0]:.3f}; groups without signal {of['groups_without_signal']['sampled']:.3f}"
+            f"standardised {row['standardized']['sampled'][0]:.3f}, GRPO {of['sampled'][0]:.3f}, which is {of['share_of_limit']:.2f} of "
+            f"the limit {row['limit'][0]:.3f}; groups without signal {of['groups_without_signal']['sampled']:.3f}"
         )
     if wrong:
         raise SystemExit("Sampled and exact advantages disagree:\n" + "\n".join(wrong))
