@@ -1,4 +1,4 @@
-# make demo: set up, train SPPO beside PPO, leave a plot and a table in demo/.   make test: set up, run the tests.
+# make demo: set up, train SPPO beside PPO and on a tiny language model, leave plots and tables in demo/.   make test: set up, run the tests.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +7,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 .PHONY: help setup demo test lint typecheck clean
 
 help:
-	@echo "make demo       train SPPO beside PPO on Precision CartPole; plot and table in demo/"
+	@echo "make demo       train SPPO beside PPO on Precision CartPole, then a tiny language model; plots and tables in demo/"
 	@echo "make test       run the tests"
 	@echo "make lint       ruff"
 	@echo "make typecheck  mypy"

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from sppo_rl.zoo.names import suggestion
 
 COMMANDS = {
-    "demo": "watch SPPO learn beside Stable-Baselines3's PPO (four minutes), and get a plot",
+    "demo": "watch SPPO learn to balance a pole, beside PPO, and to work sums out (six minutes), and get plots",
     "envs": "list the tasks, or print the card of one",
     "pretrain": "make a prior: expert, demonstrations, behaviour cloning",
     "train": "train one agent",

@@ -209,14 +209,15 @@ def response_loss(model: Any, ids: th.Tensor, prompt_len: th.Tensor) -> th.Tenso
     return nn.functional.cross_entropy(output_layer(model)(hidden[counted]), ids[:, 1:][counted])
 
 
-def measure(model: Any, task: ReasoningTask, seed: int = 0, greedy: bool = False) -> Measurement:
+def respond(model: Any, task: ReasoningTask, seed: int = 0, greedy: bool = False) -> list[dict[str, Any]]:
     """
-    Answer every problem of a task once and have it judged by reasoning_gym's verifier.
+    Answer every problem of a task once and have it judged by the problem's verifier.
 
     :param model: causal
     :param task: problems with their prompts encoded
     :param seed: of the samples
     :param greedy: the most likely tokens instead of samples
+    :return: for each problem what :class:`~sppo_rl.envs.reasoning.MathReasoningEnv` puts into ``info``
     """
     generator = TransformersGenerator(model, responses_per_pass=256)
     generator.sync_weights([], 0)
@@ -225,12 +226,24 @@ def measure(model: Any, task: ReasoningTask, seed: int = 0, greedy: bool = False
     actions = np.full((len(responses), task.max_new_tokens), task.vocab_size)
     for row, response in enumerate(responses):
         actions[row, : len(response.token_ids)] = response.token_ids
-    rewards, infos = task.judge(range(len(responses)), actions)
-    chains = np.array([is_chain(info["text"]) for info in infos])
+    return task.judge(range(len(responses)), actions)[1]
+
+
+def measure(model: Any, task: ReasoningTask, seed: int = 0, greedy: bool = False) -> Measurement:
+    """
+    Answer every problem of a task once and count.
+
+    :param model: causal
+    :param task: problems with their prompts encoded
+    :param seed: of the samples
+    :param greedy: the most likely tokens instead of samples
+    """
+    infos = respond(model, task, seed, greedy)
+    chains = [info for info in infos if is_chain(info["text"])]
     return Measurement(
-        successes=int((rewards == 1.0).sum()),
-        responses=len(responses),
-        chains=int(chains.sum()),
-        chain_successes=int((rewards[chains] == 1.0).sum()),
+        successes=sum(info["is_success"] for info in infos),
+        responses=len(infos),
+        chains=len(chains),
+        chain_successes=sum(info["is_success"] for info in chains),
         tokens=sum(info["response_tokens"] for info in infos),
     )
