@@ -215,11 +215,15 @@ def check_round_trip(tokenizer: Any, text: str = "1 + 2\n= 3") -> None:
     :param text: text that must survive encoding and decoding
     :raises ValueError: if it does not
     """
-    back = tokenizer.decode(tokenizer.encode(text, add_special_tokens=False))
-    if unicodedata.normalize("NFC", back).strip() != unicodedata.normalize("NFC", text).strip():
+    back = unicodedata.normalize("NFC", tokenizer.decode(tokenizer.encode(text, add_special_tokens=False))).strip()
+    text = unicodedata.normalize("NFC", text).strip()
+    if back != text:
+        first = next(
+            (k for k, (one, other) in enumerate(zip(text, back, strict=False)) if one != other), min(len(text), len(back))
+        )
         raise ValueError(
-            f"The tokenizer turns {text!r} into {back!r}. If it is a local folder, load it with transformers.PreTrainedTokenizerFast: "
-            "AutoTokenizer may replace its pre-tokenizer."
+            f"The tokenizer turns {text[first : first + 40]!r} into {back[first : first + 40]!r}: it was made for other text, or, if it is "
+            "a local folder, AutoTokenizer replaced its pre-tokenizer; load that with transformers.PreTrainedTokenizerFast."
         )
 
 
