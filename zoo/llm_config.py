@@ -38,6 +38,7 @@ from sppo_rl.schedules import as_schedule
 from sppo_rl.zoo.chains import chain_problems
 from sppo_rl.zoo.hyperparameters import RUN_KEYS, check_keys
 from sppo_rl.zoo.kinds import annotations_of, annotations_of_class, check_kinds
+from sppo_rl.zoo.llm_models import check_model_name
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, is_ours, suggestion
 
 
@@ -214,9 +215,9 @@ def check(config: LanguageConfig) -> LanguageConfig:
     _positive("evaluation.every", config.evaluation.every)
     if config.evaluation.count is not None:
         _positive("evaluation.count", config.evaluation.count)
-    _check_name("model", config.model)
+    check_model_name("model", config.model)
     if isinstance(config.critic, str):
-        _check_name("critic", config.critic)
+        check_model_name("critic", config.critic)
     elif config.critic is not None and not isinstance(config.critic, dict):
         raise UsageError(f"critic is null, a name or settings of a small network, got {config.critic!r}.")
     _check_source("problems", config.problems)
@@ -268,14 +269,6 @@ def _check_mappings(config: LanguageConfig, where: str) -> None:
 def _positive(name: str, value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise UsageError(f"{name} must be a whole number of at least 1, got {value!r}.")
-
-
-def _check_name(role: str, name: Any) -> None:
-    parts = name.split("/") if isinstance(name, str) else []
-    if not parts or not all(parts[1:]) or any(character.isspace() for character in name):
-        raise UsageError(
-            f"{role} must be a shipped prior, a folder or a hub name such as 'Qwen/Qwen2.5-1.5B-Instruct', got {name!r}."
-        )
 
 
 def _check_source(role: str, source: Any) -> None:

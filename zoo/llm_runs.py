@@ -21,30 +21,15 @@ from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.loading import load_tokenizer
 from sppo_rl.zoo.llm_config import LanguageConfig, check, config_of, problems_of
 from sppo_rl.zoo.llm_evaluation import ResponseEvaluation, as_results, table
+from sppo_rl.zoo.llm_models import model_source, shipped_priors
 from sppo_rl.zoo.names import UsageError, algorithm_class, suggestion
 from sppo_rl.zoo.plots import plot_comparison
 from sppo_rl.zoo.quiet import no_advice_on_learning_rates, no_transformers_bars
 from sppo_rl.zoo.results import write_atomically
 from sppo_rl.zoo.runs import CHECKPOINTS, CHECKPOINTS_IN_A_RUN, CONFIG, EVALUATIONS, take_first_step
 
-PRIORS = Path(__file__).resolve().parent / "priors"
 DONE = "table.md"
 """Written last."""
-
-
-def shipped_priors() -> list[str]:
-    """List the names of the language models that ship."""
-    return sorted(path.parent.name for path in PRIORS.glob("*/config.json"))
-
-
-def model_source(name: str) -> str:
-    """
-    Find a model.
-
-    :param name: of a shipped prior, a local folder, or a hub name
-    :return: the prior's folder, or the name as it is
-    """
-    return str(PRIORS / name) if name in shipped_priors() else name
 
 
 def build(config: LanguageConfig, seed: int, env: MathReasoningEnv, **kwargs: Any) -> SequenceAlgorithm:
@@ -108,8 +93,8 @@ def make_envs(config: LanguageConfig) -> tuple[MathReasoningEnv, MathReasoningVe
         tokenizer = load_tokenizer(source)
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"The model {config.model!r} cannot be read.{suggestion(config.model, shipped_priors())} It must be a shipped prior "
-            f"({', '.join(shipped_priors())}), a local folder or a name on the hub: {error}"
+            f"The model {config.model!r} cannot be read. It must be a shipped prior ({', '.join(shipped_priors())}), a local folder or a "
+            f"name on the hub: {error}"
         ) from error
     env = MathReasoningEnv(problems_of(config.problems), tokenizer, config.max_prompt_tokens, config.max_new_tokens)
     held_out = problems_of(config.evaluation.problems)[: config.evaluation.count]
