@@ -60,12 +60,17 @@ def scores_of(policy: TransformerPolicy, task: ReasoningTask, k: int, path: Path
     return np.array([record["score"] for record in records]).reshape(-1, k)
 
 
-def interval(of: Any, values: np.ndarray, solved: np.ndarray, seed: int = 0) -> list[float]:
-    """95 % percentile bootstrap over prompts of a statistic of two columns."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(len(values), size=(RESAMPLES, len(values)))
-    found = [of(values[rows], solved[rows]) for rows in drawn]
-    return [float(quantile) for quantile in np.quantile(found, [0.025, 0.975])]
+def intervals(values: np.ndarray, solved: np.ndarray, lengths: np.ndarray) -> dict[str, list[float]]:
+    """95 % percentile bootstrap over prompts: of the correlations, and of how much they exceed those of the length."""
+    rng = np.random.default_rng(0)
+    found: dict[str, list[float]] = {}
+    for _ in range(RESAMPLES):
+        rows = rng.integers(len(values), size=len(values))
+        for name, of in (("pearson", pearson), ("spearman", spearman)):
+            r = of(values[rows], solved[rows])
+            found.setdefault(f"{name}_interval", []).append(r)
+            found.setdefault(f"{name}_beyond_length_interval", []).append(r - of(-lengths[rows], solved[rows]))
+    return {name: [float(quantile) for quantile in np.quantile(drawn, [0.025, 0.975])] for name, drawn in found.items()}
 
 
 def describe(
@@ -73,7 +78,8 @@ def describe(
 ) -> tuple[dict[str, Any], Calibration, np.ndarray]:
     """One row of the result."""
     values = prompt_values(policy, task)
-    result = calibrate(values, scores, np.array([len(ids) for ids in task.encoded]))
+    lengths = np.array([len(ids) for ids in task.encoded])
+    result = calibrate(values, scores, lengths)
     solved = scores.mean(axis=1)
     row: dict[str, Any] = {"avg": float(solved.mean()), "value_mean": float(values.mean())}
     for name, chosen in (("hopeless", solved <= HOPELESS), ("sure", solved >= SURE)):
@@ -81,8 +87,8 @@ def describe(
         row[f"value_of_{name}"] = float(values[chosen].mean()) if chosen.any() else None
     row |= result.as_dict()
     if np.ptp(values):
-        row["pearson_interval"] = interval(pearson, values, solved)
-        row["spearman_interval"] = interval(spearman, values, solved)
+        row |= {f"{name}_beyond_length": row[name] - row[f"length_{name}"] for name in ("pearson", "spearman")}
+        row |= intervals(values, solved, lengths)
     return row, result, values
 
 

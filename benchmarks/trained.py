@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,10 +19,11 @@ import torch as th
 from rich.console import Console
 
 from sppo_rl.algorithm import SequenceAlgorithm
-from sppo_rl.checkpoint import load_checkpoint
+from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.benchmarking import Respond, responder
 from sppo_rl.llm.generation import Sampling
+from sppo_rl.llm.loading import fingerprint
 from sppo_rl.llm.policy import TransformerPolicy
 from sppo_rl.llm.tokens import response_mask
 from sppo_rl.zoo import llm_runs
@@ -91,15 +93,31 @@ def before_training(config: LanguageConfig, seed: int) -> TransformerPolicy:
     return _policy(llm_runs.build(config, seed, _env(config), device="cpu"))
 
 
-def after_training(folder: Path) -> TransformerPolicy:
-    """The policy and the critic that a run ended with, from its last checkpoint (a squared-error critic is nowhere else)."""
+def after_training(folder: Path, critic_only: int = 0, work: Path | None = None) -> TransformerPolicy:
+    """
+    The policy and the critic that a run ended with, from its last checkpoint (a squared-error critic is nowhere else).
+
+    With ``critic_only`` the critic is then trained on so many more responses of the policy, which stays as it is, with checkpoints in the
+    folder ``work``.
+    """
     config, _ = llm_runs.read_config(folder)
     cls: Any = algorithm_class(config.algo)
-    model = load_checkpoint(cls, folder / CHECKPOINTS, env=_env(config), device="cpu")
+    env = _env(config)
+    model = load_checkpoint(cls, folder / CHECKPOINTS, env=env, device="cpu")
     if model is None or model.num_timesteps < config.responses:
         raise SystemExit(
             f"{folder} has no checkpoint of its end ({config.responses:,} responses). Delete it to train it anew."
         )
+    if critic_only:
+        assert work is not None
+        # by weights, so that a run that was trained anew is not mistaken for this one
+        further = work / f"critic_only_{config.algo}_{fingerprint(_policy(model).model)}"
+        end = model.num_timesteps + critic_only
+        begun = load_checkpoint(cls, further, env=env, device="cpu")
+        model = model if begun is None else begun
+        model.critic_warmup = sys.maxsize
+        if model.num_timesteps < end:
+            model.learn(end - model.num_timesteps, CheckpointCallback(further, every_updates=5), reset_num_timesteps=False)
     return _policy(model)
 
 
