@@ -11,7 +11,7 @@ import torch as th
 
 from sppo_rl.llm.generation import Sampling, TransformersGenerator, VLLMGenerator, VLLMServerGenerator, make_generator
 from sppo_rl.llm.generation.serve import command
-from sppo_rl.llm.generation.transformers_backend import choose
+from sppo_rl.llm.generation.transformers_backend import COMPACT_BELOW, choose
 from sppo_rl.llm.generation.vllm_extension import WeightSync, require_vllm
 from sppo_rl.llm.generation.vllm_sync import read_response
 from tests.llm.conftest import EOS, VOCABULARY, tiny_model
@@ -73,7 +73,7 @@ def test_every_token_is_the_choice_that_its_own_prefix_gives(responses_per_pass:
                     assert token == responses[row][step]
             ended = [row for row in rows if len(responses[row]) == step + 1]
             left = len(running) - len(ended)
-            if left < 0.75 * len(rows):
+            if left < COMPACT_BELOW * len(rows):
                 rows = [row for row in running if row not in ended]
 
 

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch as th
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
+from sppo_rl.llm.generation.decoding import LlamaDecoding, ModelDecoding, why_not_lean
 from sppo_rl.llm.generation.protocol import Response, Sampling, require_version
 from sppo_rl.llm.models import output_layer
 from sppo_rl.llm.tokens import compute_in
 
-COMPACT_BELOW = 0.75
+COMPACT_BELOW = 0.9
 """Rows whose response has ended leave the batch once fewer than this share are still running: leaving copies the cache."""
 
 
@@ -21,8 +22,8 @@ class TransformersGenerator:
     """
     A loop over the model's key-value cache; see :class:`~sppo_rl.llm.generation.Generator`.
 
-    Prompts are padded on the left, so that all rows sample at the same column. Samples depend on ``sampling.seed`` and the weights, not on
-    PyTorch's global generator.
+    On a CPU in float32, models of the Llama family are decoded by :class:`~.decoding.LlamaDecoding`, all others by their own forward pass.
+    Samples depend on ``sampling.seed`` and the weights, not on PyTorch's global generator.
 
     :param model: a causal model; used as it is at each call
     :param dtype: what it computes in
@@ -34,6 +35,10 @@ class TransformersGenerator:
         # in a shorter precision a token at a time and all tokens at once round differently
         self.is_training_code = dtype is th.float32
         self.version: int | None = None
+        self.lean: bool | None = None
+        """Whether :class:`~.decoding.LlamaDecoding` is used; ``None`` before the first call."""
+        self.why_not_lean: str | None = None
+        """Why it is not."""
 
     def sync_weights(self, named_parameters: Iterable[tuple[str, th.Tensor]], version: int) -> None:
         """
@@ -71,67 +76,43 @@ class TransformersGenerator:
         return responses
 
     def _generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, random: th.Generator) -> list[Response]:
-        device, count = self.model.device, len(prompts)
-        body, head = self.model.base_model, output_layer(self.model)
-        distinct, which = _distinct(prompts)
-        width = max(map(len, prompts))
-        ids = th.zeros(len(distinct), width, dtype=th.int64)
-        # columns of prompt and response that may be looked at
-        visible = th.ones(len(distinct), width + sampling.max_new_tokens, dtype=th.int64)
-        for row, prompt in enumerate(distinct):
-            ids[row, width - len(prompt) :] = th.as_tensor(prompt)
-            visible[row, : width - len(prompt)] = 0
-        ids, visible, which = ids.to(device), visible.to(device), which.to(device)
-        positions = (visible[:, :width].cumsum(dim=1) - 1).clamp(min=0)
-        cache = DynamicCache(config=self.model.config)
-        sampled = th.full((count, sampling.max_new_tokens), sampling.eos_token_id, dtype=th.int64, device=device)
-        log_probs = th.zeros(count, sampling.max_new_tokens, device=device)
-        lengths = th.full((count,), sampling.max_new_tokens, dtype=th.int64, device=device)
+        device, count, budget = self.model.device, len(prompts), sampling.max_new_tokens
+        head = output_layer(self.model)
+        sampled = th.full((count, budget), sampling.eos_token_id, dtype=th.int64, device=device)
+        log_probs = th.zeros(count, budget, device=device)
+        lengths = th.full((count,), budget, dtype=th.int64, device=device)
         rows = th.arange(count, device=device)
         running = th.ones(count, dtype=th.bool, device=device)
-
-        def last_hidden(step: int) -> th.Tensor:
-            states: th.Tensor = body(
-                input_ids=ids,
-                attention_mask=visible[:, : width + step],
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-            ).last_hidden_state[:, -1]
-            return states
-
-        hidden = last_hidden(0)
-        if len(distinct) < count:
-            # a prompt is read once, however many responses it gets
-            cache.batch_select_indices(which)
-            hidden, visible, positions = hidden[which], visible[which], positions[which]
+        decoding = (LlamaDecoding if self._is_lean() else ModelDecoding)(self.model.base_model, prompts)
         with _attention_for_one_token(self.model):
-            for step in range(sampling.max_new_tokens):
-                tokens, log_prob = choose(head(hidden)[:, : sampling.vocab_size], sampling, random)
-                sampled[rows[running], step] = tokens[running]
-                log_probs[rows[running], step] = log_prob[running]
+            for step in range(budget):
+                tokens, log_prob = choose(head(decoding.hidden)[:, : sampling.vocab_size], sampling, random)
+                # rows that have ended go on until they leave; nobody reads what they say
+                sampled[rows, step], log_probs[rows, step] = tokens, log_prob
                 ended = running & (tokens == sampling.eos_token_id)
                 lengths[rows[ended]] = step + 1
                 running &= ~ended
                 left = int(running.sum())
-                if left == 0 or step + 1 == sampling.max_new_tokens:
+                if left == 0 or step + 1 == budget:
                     break
-                ids, positions = tokens.unsqueeze(1), positions[:, -1:] + 1
                 if left < COMPACT_BELOW * len(rows):
                     keep = running.nonzero().squeeze(1)
-                    cache.batch_select_indices(keep)
-                    rows, running, visible = rows[keep], running[keep], visible[keep]
-                    ids, positions = ids[keep], positions[keep]
-                hidden = last_hidden(step + 1)
+                    decoding.keep(keep)
+                    rows, running, tokens = rows[keep], running[keep], tokens[keep]
+                decoding.append(tokens)
         each = zip(sampled.cpu().numpy(), log_probs.cpu().numpy(), lengths.tolist(), strict=True)
         return [Response(tokens[:end], log_prob[:end]) for tokens, log_prob, end in each]
 
-
-def _distinct(prompts: Sequence[np.ndarray]) -> tuple[list[np.ndarray], th.Tensor]:
-    """Each prompt once, and for every prompt its place among them, (n,) int64."""
-    places: dict[bytes, int] = {}
-    which = [places.setdefault(np.asarray(prompt, dtype=np.int64).tobytes(), len(places)) for prompt in prompts]
-    return [prompts[which.index(place)] for place in range(len(places))], th.tensor(which)
+    def _is_lean(self) -> bool:
+        """Whether the model is decoded without its own forward pass; found out once, since it does not depend on the weights."""
+        if self.lean is None:
+            if self.dtype is not th.float32:
+                self.why_not_lean = "it is for float32 on a CPU"
+            else:
+                with _attention_for_one_token(self.model):
+                    self.why_not_lean = why_not_lean(self.model.base_model)
+            self.lean = self.why_not_lean is None
+        return self.lean
 
 
 @contextmanager
