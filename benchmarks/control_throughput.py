@@ -2,7 +2,7 @@
 
 Both start from the shipped prior, with the same 64 x 64 networks, the same number of copies, epochs and minibatches, and the same
 number of threads. SPPO collects whole episodes from the batched form of a task, SB3 steps a DummyVecEnv. Each repetition times one
-after the other, so that the ratio survives a machine whose speed drifts; the order alternates.
+after the other, so that the ratio survives a machine whose speed drifts; the order alternates. Both get as many cores as threads.
 
     python benchmarks/control_throughput.py --repeats 5 --threads 2
 
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import platform
 import resource
 import statistics
@@ -148,6 +149,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "control_throughput.json")
     arguments = parser.parse_args()
     th.set_num_threads(arguments.threads)
+    if hasattr(os, "sched_setaffinity"):
+        # the batched forms of LunarLander and Hopper would step their copies on all cores
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])
     rows = []
     for env_id in arguments.tasks:
         copies, horizon = TASKS[env_id]

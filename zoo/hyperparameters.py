@@ -141,7 +141,8 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     Example: ``["learning_rate=lin_3e-4", "n_epochs:8", "policy_kwargs=dict(net_arch=[32])"]`` gives
     ``{"learning_rate": "lin_3e-4", "n_epochs": 8, "policy_kwargs": {"net_arch": [32]}}``.
 
-    :param pairs: as typed; a value is a Python literal (or ``dict(...)`` of literals), and anything else is a string
+    :param pairs: as typed; a value is a Python literal (or ``dict(...)`` of literals) or YAML's ``null``, ``true`` and ``false``, and
+        anything else is a string
     :raises UsageError: if one is no pair
     """
     overrides: dict[str, Any] = {}
@@ -154,8 +155,13 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     return overrides
 
 
+_YAML_WORDS = {"null": None, "true": True, "false": False}
+
+
 def _literal(text: str) -> Any:
-    """A Python literal, ``dict(a=1)`` of literals, or the text itself."""
+    """A Python literal, YAML's ``null``, ``true`` and ``false``, ``dict(a=1)`` of literals, or the text itself."""
+    if text in _YAML_WORDS:
+        return _YAML_WORDS[text]
     try:
         node = ast.parse(text, mode="eval").body
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:

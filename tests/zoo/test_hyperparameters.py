@@ -119,6 +119,7 @@ def test_key_value_pairs():
         "ent_coef": 0.01,
     }
     # a value may hold the other separator
+    assert parse_overrides(["a=null", "b=true", "c=false", "d=None"]) == {"a": None, "b": True, "c": False, "d": None}
     assert parse_overrides(["a=b:c", "d:e=f"]) == {"a": "b:c", "d": "e=f"}
     with pytest.raises(UsageError, match="got 'n_epochs'"):
         parse_overrides(["n_epochs"])
