@@ -21,7 +21,7 @@ def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
 
     :param function: any
     """
-    found = {}
+    found: dict[str, Any] = {}
     for name, parameter in inspect.signature(function).parameters.items():
         if parameter.annotation is parameter.empty or parameter.kind is inspect.Parameter.VAR_KEYWORD:
             continue

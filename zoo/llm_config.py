@@ -347,7 +347,10 @@ def _check_policy(where: str, kwargs: dict[str, Any], use_sde: bool) -> None:
     stand_in = Qwen2Config(
         vocab_size=2, hidden_size=2, intermediate_size=2, num_hidden_layers=1, num_attention_heads=1, num_key_value_heads=1
     )
-    prompt = {"prompt_ids": spaces.Box(0, 1, (1,), np.int64), "prompt_len": spaces.Box(1, 1, (1,), np.int64)}
+    prompt: dict[str, spaces.Space] = {
+        "prompt_ids": spaces.Box(0, 1, (1,), np.int64),
+        "prompt_len": spaces.Box(1, 1, (1,), np.int64),
+    }
     try:
         TransformerPolicy(
             spaces.Dict(prompt),
