@@ -21,6 +21,8 @@ RELATIONS = {
     "sim": "~",
 }
 _SIGNS = {"+": "+", "-": "-", "pm": "plusminus", "mp": "minusplus"}
+_NO_FACTORS = frozenset({"cup", "cap", "setminus", "end", "circ", "over", "choose", "rfloor", "rceil"})
+"""Commands that begin no factor: they stand between or behind values."""
 _BASE_WORDS = {
     "two": "2", "three": "3", "four": "4", "five": "5", "six": "6", "seven": "7", "eight": "8", "nine": "9", "ten": "10",
     "twelve": "12", "sixteen": "16", "hex": "16", "base": "",
@@ -87,13 +89,25 @@ class Arithmetic(Cursor):
                 factors[-1] = Number(whole.value + top / bottom)
                 return
             raise Unreadable("a number behind a value")
+        start = self.at
         factor = self.power()
-        if token.value == "frac" and previous.kind == "num" and whole is not None and len(factors) == 1:
+        stacked = token.value == "frac" or (
+            token.value == "{" and any(inner.value in ("frac", "over") for inner in self.tokens[start : self.at])
+        )
+        if stacked and previous.kind == "num" and whole is not None and len(factors) == 1:
             ratio = _plain_ratio(factor)
             if ratio is not None:
                 factors[-1] = Number(whole.value + ratio)
                 return
+        if token.value == "{" and not stacked and isinstance(factors[-1], Number) and self.first_inside(start).kind == "num":
+            raise Unreadable("digits in braces behind digits, which are set as one number")
         factors.append(factor)
+
+    def first_inside(self, at: int) -> Token:
+        """Look behind the opening braces that stand at a place."""
+        while self.tokens[at].value == "{":
+            at += 1
+        return self.tokens[at]
 
     def starts_atom(self, token: Token) -> bool:
         """Tell whether a token begins another factor."""
@@ -102,11 +116,7 @@ class Arithmetic(Cursor):
         if token.kind == "cmd":
             if token.value == "frac" and self.is_op("{", 1) and self.peek(2).kind == "text":
                 return False
-            return (
-                token.value not in RELATIONS
-                and token.value not in _SIGNS
-                and token.value not in ("cup", "cap", "setminus", "end", "circ")
-            )
+            return token.value not in RELATIONS and token.value not in _SIGNS and token.value not in _NO_FACTORS
         if token.kind == "op":
             return token.value in ("(", "[", "{", r"\{") or (token.value == "|" and self.bars == 0)
         return False

@@ -92,6 +92,42 @@ class Atoms(Arithmetic):
                 return Apply(f"call:{name}", argument.items if isinstance(argument, Items) else (argument,))
         return Symbol(name)
 
+    def applied_name(self) -> Node | None:
+        """
+        Read the left side of ``p(x) = …``, ``f'(t) = …``, ``f^{-1}(x) = …``, ``P_n(x) = …``: a name applied to plain arguments. Before
+        an equals sign that is a function, elsewhere it may be a product.
+        """
+        start, end = self.at, len(self.tokens)
+        head = self.peek()
+        if not (head.kind == "letter" and head.value not in ("e", "i")) and not (head.kind == "cmd" and head.value in _GREEK):
+            return None
+        at = start + 1
+        while at + 2 < end and self.tokens[at].value in ("'", "_", "^"):
+            mark, opening, inner = (token.value for token in self.tokens[at : at + 3])
+            if mark == "^" and (opening != "{" or inner not in ("-", "(")):
+                # x^2(y) is a product; an inverse or a derivative is a function
+                return None
+            at += 1
+            if mark != "'":
+                while opening == "{" and at < end and self.tokens[at].value != "}":
+                    at += 1
+                at += 1
+        name = "".join(token.value for token in self.tokens[start:at])
+        arguments: list[Node] = []
+        while at + 2 < end and self.tokens[at].value == ("," if arguments else "("):
+            token = self.tokens[at + 1]
+            if token.kind == "num":
+                arguments.append(Number(read_number(token.value)))
+            elif token.kind == "letter" or (token.kind == "cmd" and token.value in _GREEK):
+                arguments.append(Symbol(token.value))
+            else:
+                return None
+            at += 2
+        if not arguments or at + 1 >= end or self.tokens[at].value != ")" or self.tokens[at + 1].value != "=":
+            return None
+        self.at = at + 1
+        return Apply(f"call:{name}", tuple(arguments))
+
     def command(self, name: str) -> Node:
         """Read a LaTeX command with its arguments."""
         if name in _CONSTANTS:

@@ -124,7 +124,7 @@ class Comparison:
                 return gold.label == answer.label and self.same(gold.value, answer.value)
             return answer == Symbol(gold.label) or self.same(gold.value, answer)
         assert isinstance(answer, Labelled)
-        if isinstance(gold, Symbol) and gold.name in _CHOICES:
+        if isinstance(gold, Symbol) and _is_choice(gold):
             return gold.name == answer.label
         return self.same(gold, answer.value)
 
@@ -215,7 +215,8 @@ class Comparison:
         members = list(answer.members)
         ops = list(answer.ops)
         applied = isinstance(members[0], Apply) and members[0].op.startswith("call:")
-        if _is_name(members[0]) and (applied or not (symbols_of(members[0]) & symbols_of(members[-1]))):
+        named = _is_name(members[0]) and (applied or not (symbols_of(members[0]) & symbols_of(members[-1])))
+        if named and not (_is_choice(gold) and _is_choice(members[0])):
             members, ops = members[1:], ops[1:]
         if isinstance(members[0], Relation) or not members:
             return False
@@ -308,6 +309,10 @@ def symbols_of(node: Node) -> frozenset[str]:
     if isinstance(node, Matrix):
         return frozenset().union(*(symbols_of(entry) for row in node.rows for entry in row))
     return symbols(node)
+
+
+def _is_choice(node: Node) -> bool:
+    return isinstance(node, Symbol) and node.name in _CHOICES
 
 
 def _is_name(node: Node) -> bool:

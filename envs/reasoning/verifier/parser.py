@@ -12,7 +12,7 @@ from .arithmetic import RELATIONS
 from .atoms import Atoms
 from .cursor import MAX_ITEMS
 from .tokens import Token, TooComplex, Unreadable, tokenize
-from .tree import Apply, Items, Labelled, Node, Number, Quantity, Relation, SetOp
+from .tree import Apply, Constant, Items, Labelled, Node, Number, Quantity, Relation, SetOp, Symbol
 from .units import MULTIPLIERS, Unit, canonical_unit
 
 _CHOICES = frozenset("ABCDEF")
@@ -47,9 +47,23 @@ def _choice_label(tokens: list[Token]) -> tuple[str, list[Token]] | None:
     if len(tokens) < 4 or not tokens[3].spaced:
         return None
     opening, letter, closing, following = (token.value for token in tokens[:4])
-    if opening != "(" or closing != ")" or letter not in _CHOICES or following in _OPERATORS:
+    if opening != "(" or closing != ")" or letter not in _CHOICES or following in _OPERATORS or _names_a_choice(tokens[3:]):
         return None
     return letter, tokens[3:]
+
+
+def _names_a_choice(tokens: list[Token]) -> bool:
+    """Whether a choice letter stands alone here: ``(C) or (B)`` and ``(C) B`` name two choices, and neither is the value of the other."""
+    bounds = Token("end", "")
+    padded = [bounds, *tokens, bounds]
+    return any(
+        letter.value in _CHOICES and not _in_expression(before) and not _in_expression(behind)
+        for before, letter, behind in zip(padded, padded[1:], padded[2:], strict=False)
+    )
+
+
+def _in_expression(neighbour: Token) -> bool:
+    return neighbour.kind in ("letter", "num") or neighbour.value in ("+", "-", "*", "^", "_", "'")
 
 
 class _Parser(Atoms):
@@ -64,11 +78,23 @@ class _Parser(Atoms):
 
     def list_of_values(self) -> Node:
         items = [self.relation()]
+        if self.is_cmd("over", "choose"):
+            return self.stacked(items[0])
         while self.separator():
             items.append(self.relation())
             if len(items) > MAX_ITEMS:
                 raise TooComplex(f"more than {MAX_ITEMS} items")
         return items[0] if len(items) == 1 else Items("list", tuple(items))
+
+    def stacked(self, upper: Node) -> Node:
+        """``{a \\over b}`` and ``{n \\choose k}``: TeX's commands that stand between all that is above and all that is below."""
+        name = self.next().value
+        lower = self.relation()
+        if not isinstance(upper, Number | Constant | Symbol | Apply) or not isinstance(
+            lower, Number | Constant | Symbol | Apply
+        ):
+            raise Unreadable(f"\\{name} between something else than values")
+        return Apply("binom", (upper, lower)) if name == "choose" else Apply("mul", (upper, Apply("inv", (lower,))))
 
     def separator(self) -> bool:
         found = False
@@ -84,7 +110,7 @@ class _Parser(Atoms):
         if self.is_op("=") or self.is_cmd("approx"):
             # "= 5": the left side was left out
             self.at += 1
-        members, ops = [self.set_expression()], []
+        members, ops = [self.applied_name() or self.set_expression()], []
         while True:
             token = self.peek()
             name = RELATIONS.get(token.value) if token.kind in ("op", "cmd") else None

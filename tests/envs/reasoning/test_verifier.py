@@ -35,9 +35,10 @@ def boxed(answer: str) -> str:
     return f"<think>Let me see.</think>\nSo $\\boxed{{{answer}}}$."
 
 
-def test_rates_on_the_corpus() -> None:
+@pytest.mark.parametrize("name", ["corpus", "blind_corpus"])
+def test_rates_on_the_corpus(name: str) -> None:
     counts: Counter[tuple[bool, bool]] = Counter()
-    for _, response, gold, right in load("corpus").labelled():
+    for _, response, gold, right in load(name).labelled():
         counts[right, verify(response, gold) == 1.0] += 1
     assert sum(counts.values()) >= 400
     assert counts[True, True] / (counts[True, True] + counts[True, False]) >= 0.97
@@ -54,6 +55,14 @@ def test_rates_on_the_corpus() -> None:
         ("(100, 200)", "(100,200)"),
         (r"-\frac{1}{3}", "-1./3"), (r"\arcsin\frac{10}{13}", "np.arcsin(10/13)"), ("(C)", r"\text{(C)}"), ("2k + 2", "2(k+1)"),
         (r"\sin^2 x + \cos^2 x", "1"), (r"\sqrt{2}\sqrt{3}", r"\sqrt{6}"), (r"e^{i\pi}", "-1"), (r"0.\overline{3}", r"\frac13"),
+        # TeX's infix commands, and a mixed number whose fraction stands in braces
+        (r"{3 \over 4}", "0.75"), (r"-{x+1 \over x-1}", r"\frac{x+1}{1-x}"), (r"a \over b", r"\frac{a}{b}"), (r"{5 \choose 2}", "10"),
+        (r"3{1 \over 2}", "3.5"), (r"2{\frac{1}{2}}", r"\frac{5}{2}"), (r"{1\over2}+{1\over3}", r"\frac{5}{6}"),
+        # names of functions in front of their values
+        ("p(x) = x^2+1", "x^2+1"), ("f'(x) = 2x", "2x"), (r"f^{-1}(x) = \frac{x-1}{2}", r"\frac{x-1}{2}"), ("T(n)=n^2", "n^2"),
+        ("P_n(x) = x", "x"), (r"\phi(t) = e^{-t}", "e^{-t}"), ("x+1", "q(x)=x+1"),
+        (r"\lfloor 5.5 \rfloor", "5"), (r"2\lceil \frac{n}{2} \rceil", r"\left\lceil n/2 \right\rceil \cdot 2"),
+        (r"\textbf{(C)}\ AB", "C"), (r"(C) \frac{1}{2}", "0.5"),
     ],
 )  # fmt: skip
 def test_accepts(answer: str, gold: str) -> None:
@@ -68,6 +77,13 @@ def test_accepts(answer: str, gold: str) -> None:
         ("[3,4]", "(3,4]"), ("(4,3)", "(3,4)"), (r"5 \text{ million}", "5"), (r"0.5\%", r"\frac12"), (r"\sqrt{x^2}", "x"), ("y=5", "x=5"),
         (r"\text{not even}", r"\text{even}"), ("0", "I(0)"), ("10^{-90}", "0"), (r"e^{-1000}", "0"), ("3=5", "5"), ("A, B, C", "C"),
         (r"\frac{14}{3}1", r"\frac{14}{3}"), ("2", ""), ("100200", "(100,200)"),
+        # two choices are no choice
+        (r"\text{(C)} \text{ or } \text{(B)}", r"\text{(C)}"), ("(C) (D)", "C"), ("(C) B", "C"), (r"(C) \to B", "C"), ("B = C", "C"),
+        (r"(C) 5 \text{ or } B", "C"), ("(C) x=B", "C"),
+        # digits in braces behind digits are set as one number, a fraction in braces as a mixed number
+        ("5{2}", "10"), ("{5}{2}", "10"), ("2{3x}", "6x"), (r"2{\frac12}", "1"), (r"2{1 \over 2}", "1"), (r"{1, 2 \over 3}", "1"),
+        # another function's name, and a product that only looks like one
+        ("q(x)=x^2", "p(x)=x^2"), ("f'(x)=2x", "f(x)=2x"), ("px = x+1", "x+1"), ("x^2(y)=x", "x"),
     ],
 )  # fmt: skip
 def test_rejects(answer: str, gold: str) -> None:
