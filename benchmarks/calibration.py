@@ -2,7 +2,7 @@
 
     python benchmarks/calibration.py --seeds 0 1 2
 
-On the tiny language task. Runs are taken from runs/equal_responses and trained where they are not there (2.5 minutes of one core each);
+On the tiny language task. Runs are those of language_comparison.sh, trained where they are not there (2.5 minutes of one core each);
 responses, 2 minutes more for each run, are kept in runs/calibration, so that the same command goes on after a kill. Beside V stand what the
 prompt's length alone would have predicted, and the ceiling: avg@64 is a sample itself, and nothing correlates with it better than the true
 chances of success would. ``before`` is the critic that training begins with: it says .5 of every prompt, so it has no correlation.

@@ -2,7 +2,7 @@
 
     python benchmarks/tail_effect.py --seeds 0 1 2
 
-On the tiny language task. Runs are taken from runs/equal_responses and trained where they are not there (SPPO 2.5 minutes, PPO 4 of one
+On the tiny language task. Runs are those of language_comparison.sh, trained where they are not there (SPPO 2.5 minutes, PPO 4 of one
 core each); each is measured on 16 responses to each of 200 held-out prompts, and what was measured is kept in runs/tail_effect. Prompts to
 which some chains are right and some wrong count, each the same: over all prompts a critic that only knows the easy ones looks informed.
 The advantage is ``R - V(s_t)`` before PPO's normalisation (gamma = lambda = 1); SPPO's is ``R - V(s)``.

@@ -1,7 +1,7 @@
 """Runs of the tiny language task that several figures measure: taken from a comparison's folder, or trained into it.
 
-What these functions look for, and what they train, are runs of
-``sppo-rl compare-llm --study benchmarks/language/equal_responses.yml -o runs/equal_responses``: figures and comparison share them.
+What these functions look for, and what they train, are the runs of ``benchmarks/language_comparison.sh equal_responses``, in its folder:
+figures and comparison share them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser, seeds: int) -> None:
         "--runs",
         type=Path,
         metavar="DIR",
-        help="folder of a comparison; runs that it lacks are trained into it (default: runs/equal_responses)",
+        help="folder of a comparison; runs that it lacks are trained into it (default: runs/language/equal_responses)",
     )
     parser.add_argument(
         "--responses", type=int, help="length of a run, into a folder of its own (default: the study's, 12,800)"
@@ -58,7 +58,7 @@ def train(
 ) -> dict[tuple[str, int], Path]:
     """Folders of finished runs by algorithm and seed; trains, or goes on with, those that are not finished."""
     study = load_study(STUDY)
-    folder = folder or Path("runs") / (study.name if responses is None else f"{study.name}_{responses}")
+    folder = folder or Path("runs") / "language" / (study.name if responses is None else f"{study.name}_{responses}")
     wanted = {}
     for seed in seeds:
         for algo in algos:
