@@ -1,10 +1,12 @@
 """Response tokens per second of whole GRPO updates: this package beside TRL's ``GRPOTrainer``, in one process, interleaved.
 
 Same model (Qwen2 architecture, about 0.9 million weights, random), same prompts, 256 responses in an update, groups of eight, one
-optimizer step, generation by transformers on both sides, no skipping of zero advantages. Each repetition times one after the other;
-the order alternates. TRL's calls begin after its trainer is built; ours after the model is.
+optimizer step, float32, generation by the training process itself on both sides (no vLLM), no skipping of zero advantages. Each repetition
+times one after the other; the order alternates. TRL's calls begin after its trainer is built; ours after the model is. Tokens count alike
+on both sides: those of the responses, end-of-sequence included; their mean length is in the result. Beside wall-clock seconds there is the
+ratio in seconds of the processor, which other work on the machine disturbs less.
 
-    python benchmarks/llm_throughput.py --repeats 5 --threads 1
+    python benchmarks/llm_throughput.py --repeats 5 --updates 3 --threads 1
 
 It also sets our phases against their floors: generation against a bare loop over the model's own forward pass with a key-value cache at
 full batch, training against the matrix products alone.
@@ -13,6 +15,7 @@ full batch, training against the matrix products alone.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import platform
 import statistics
@@ -20,7 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -60,6 +63,27 @@ def prompts() -> list[str]:
     return ["+".join(str(number) for number in draw.integers(10, 99, size=draw.integers(3, 6))) + "=" for _ in range(PROMPTS)]
 
 
+class Timing(NamedTuple):
+    """Of some updates."""
+
+    rate: float
+    """Response tokens a second."""
+    cpu_rate: float
+    """Response tokens a second of this process on a processor."""
+    length: float
+    """Mean length of a response."""
+
+
+class Clock:
+    def __init__(self) -> None:
+        gc.collect()  # nobody pays for the other's garbage
+        self.wall, self.cpu = time.perf_counter(), time.process_time()
+
+    def read(self, tokens: int, updates: int) -> Timing:
+        wall, cpu = time.perf_counter() - self.wall, time.process_time() - self.cpu
+        return Timing(tokens / wall, tokens / cpu, tokens / (updates * RESPONSES))
+
+
 class Ours:
     """``GRPO.learn()``."""
 
@@ -73,14 +97,14 @@ class Ours:
         )  # fmt: skip
         self.phases = {"collect": 0.0, "update": 0.0}
 
-    def rate(self, updates: int) -> float:
-        started, tokens = time.perf_counter(), 0
+    def run(self, updates: int) -> Timing:
+        clock, tokens = Clock(), 0
         for _ in range(updates):
             self.model.learn(1, log_interval=None, reset_num_timesteps=True)  # type: ignore[arg-type]
             tokens += self.model.num_tokens
             for phase in self.phases:
                 self.phases[phase] += self.model.logger.name_to_value[f"time/{phase}_seconds"]
-        return tokens / (time.perf_counter() - started)
+        return clock.read(tokens, updates)
 
 
 class Theirs:
@@ -94,7 +118,7 @@ class Theirs:
         self.tokens += sum(map(len, completion_ids))
         return [float(len(completion) % 2) for completion in completions]
 
-    def rate(self, updates: int) -> float:
+    def run(self, updates: int) -> Timing:
         config = trl.GRPOConfig(
             output_dir=self.folder, per_device_train_batch_size=64, gradient_accumulation_steps=RESPONSES // 64, num_generations=GROUP,
             max_completion_length=BUDGET, temperature=1.0, learning_rate=1e-5, beta=0.0, num_iterations=1, max_steps=updates,
@@ -109,9 +133,9 @@ class Theirs:
             processing_class=self.tokenizer,
         )
         self.tokens = 0
-        started = time.perf_counter()
+        clock = Clock()
         trainer.train()
-        return self.tokens / (time.perf_counter() - started)
+        return clock.read(self.tokens, updates)
 
 
 @th.no_grad()
@@ -156,19 +180,24 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = Ours(make_model(tokenizer), tokenizer), Theirs(make_model(tokenizer), tokenizer, folder)
         for side in (ours, theirs):
-            side.rate(1)  # warm up
+            side.run(1)  # warm up
         ours.phases = dict.fromkeys(ours.phases, 0.0)
-        pairs = []
+        pairs: list[tuple[Timing, Timing]] = []
         for repeat in range(arguments.repeats):
-            speeds = [0.0, 0.0]
-            for which in (0, 1) if repeat % 2 == 0 else (1, 0):
-                speeds[which] = (ours, theirs)[which].rate(arguments.updates)
-            pairs.append(speeds)
+            if repeat % 2 == 0:
+                mine = ours.run(arguments.updates)
+                other = theirs.run(arguments.updates)
+            else:
+                other = theirs.run(arguments.updates)
+                mine = ours.run(arguments.updates)
+            pairs.append((mine, other))
             print(
-                f"ours {speeds[0]:,.0f}, TRL {speeds[1]:,.0f} response tokens a second: {speeds[0] / speeds[1]:.2f}",
+                f"ours {mine.rate:,.0f}, TRL {other.rate:,.0f} response tokens a second: {mine.rate / other.rate:.2f} "
+                f"(processor time: {mine.cpu_rate / other.cpu_rate:.2f})",
                 flush=True,
             )
-    ratios = sorted(mine / other for mine, other in pairs)
+    ratios = sorted(mine.rate / other.rate for mine, other in pairs)
+    cpu_ratios = sorted(mine.cpu_rate / other.cpu_rate for mine, other in pairs)
     total = sum(ours.phases.values())
     actor: Any = ours.model.policy
     result = {
@@ -182,11 +211,16 @@ def main() -> None:
         "versions": {
             "torch": th.__version__, "transformers": transformers.__version__, "trl": trl.__version__, "sppo_rl": sppo_rl.__version__,
         },
-        "ours_tokens_per_second": round(statistics.median(pair[0] for pair in pairs)),
-        "trl_tokens_per_second": round(statistics.median(pair[1] for pair in pairs)),
+        "ours_mean_response": round(statistics.mean(mine.length for mine, _ in pairs), 1),
+        "trl_mean_response": round(statistics.mean(other.length for _, other in pairs), 1),
+        "ours_tokens_per_second": round(statistics.median(mine.rate for mine, _ in pairs)),
+        "trl_tokens_per_second": round(statistics.median(other.rate for _, other in pairs)),
         "ratio_median": round(statistics.median(ratios), 2),
         "ratio_min": round(ratios[0], 2),
         "ratio_max": round(ratios[-1], 2),
+        "cpu_ratio_median": round(statistics.median(cpu_ratios), 2),
+        "cpu_ratio_min": round(cpu_ratios[0], 2),
+        "cpu_ratio_max": round(cpu_ratios[-1], 2),
         "our_share_of_time": {phase: round(seconds / total, 3) for phase, seconds in ours.phases.items()},
         "floor_generation_bare_loop_tokens_per_second": round(bare_loop_rate(actor.model)),
         "floor_training_products_tokens_per_second": round(product_rate(actor.model)),

@@ -31,6 +31,7 @@ from sppo_rl.value_scale import ValueScale
 _DTYPES = {"float32": th.float32, "bfloat16": th.bfloat16}
 _CONTROL_RATE = 1e-4
 """Above this, a learning rate was meant for a network of a few thousand weights."""
+_TOKENS, _TOKENS_ON_A_CPU = 16384, 4096
 
 
 class TransformerPolicy(SequencePolicy):
@@ -66,7 +67,8 @@ class TransformerPolicy(SequencePolicy):
     :param weight_decay: AdamW's, of the actor
     :param critic_weight_decay: AdamW's, of the critic
     :param gradient_checkpointing: compute activations anew in the backward pass: less memory, about a third more time
-    :param tokens_per_pass: tokens in one forward and backward pass
+    :param tokens_per_pass: tokens in one forward and backward pass; ``None`` for 4096 on a CPU, where larger tensors fall out of its caches
+        and are asked from the system anew each time, and 16384 elsewhere
     :param logits_per_pass: tokens whose logits exist at once
     :param packing: leave the padding out of forward and backward passes; ``None`` where a model can do it, ``True`` to insist, ``False``
         to put rows of similar length together, which adds less than a third
@@ -97,7 +99,7 @@ class TransformerPolicy(SequencePolicy):
         weight_decay: float = 0.0,
         critic_weight_decay: float = 0.0,
         gradient_checkpointing: bool = False,
-        tokens_per_pass: int = 16384,
+        tokens_per_pass: int | None = None,
         logits_per_pass: int = 1024,
         packing: bool | None = None,
         responses_per_pass: int | None = None,
@@ -322,7 +324,8 @@ class TransformerPolicy(SequencePolicy):
         lengths = observations["prompt_len"][rows].flatten()
         if actions is not None:
             lengths = lengths + (response_mask(actions[rows], self.vocabulary).sum(dim=1) - 1).clamp(min=0)
-        yield from by_token_budget(rows, lengths, self.tokens_per_pass)
+        budget = self.tokens_per_pass or (_TOKENS_ON_A_CPU if self.device.type == "cpu" else _TOKENS)
+        yield from by_token_budget(rows, lengths, budget)
 
     def evaluate_decisions(self, observations: Tensors, actions: th.Tensor) -> DecisionEvaluation:
         """See :class:`~sppo_rl.policies.SequencePolicy`; at the sampling temperature, over the V tokens that can be sampled."""
