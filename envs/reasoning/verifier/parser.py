@@ -53,17 +53,18 @@ def _choice_label(tokens: list[Token]) -> tuple[str, list[Token]] | None:
 
 
 def _names_a_choice(tokens: list[Token]) -> bool:
-    """Whether a choice letter stands alone here: ``(C) or (B)`` and ``(C) B`` name two choices, and neither is the value of the other."""
+    """Whether a choice letter stands alone here: in ``(C) or (B)`` and ``(C) B`` neither choice is the value of the other."""
     bounds = Token("end", "")
     padded = [bounds, *tokens, bounds]
     return any(
-        letter.value in _CHOICES and not _in_expression(before) and not _in_expression(behind)
+        letter.value in _CHOICES and not _in_expression(before, letter) and not _in_expression(behind, behind)
         for before, letter, behind in zip(padded, padded[1:], padded[2:], strict=False)
     )
 
 
-def _in_expression(neighbour: Token) -> bool:
-    return neighbour.kind in ("letter", "num") or neighbour.value in ("+", "-", "*", "^", "_", "'")
+def _in_expression(neighbour: Token, second: Token) -> bool:
+    """Whether a neighbour of a letter makes it part of an expression such as ``2A``; a space between the two parts them."""
+    return (neighbour.kind in ("letter", "num") and not second.spaced) or neighbour.value in ("+", "-", "*", "^", "_", "'")
 
 
 class _Parser(Atoms):
@@ -87,7 +88,7 @@ class _Parser(Atoms):
         return items[0] if len(items) == 1 else Items("list", tuple(items))
 
     def stacked(self, upper: Node) -> Node:
-        """``{a \\over b}`` and ``{n \\choose k}``: TeX's commands that stand between all that is above and all that is below."""
+        """``{a \\over b}`` and ``{n \\choose k}``: TeX sets all that stands before the command above all that follows."""
         name = self.next().value
         lower = self.relation()
         if not isinstance(upper, Number | Constant | Symbol | Apply) or not isinstance(

@@ -79,7 +79,7 @@ def test_accepts(answer: str, gold: str) -> None:
         (r"\frac{14}{3}1", r"\frac{14}{3}"), ("2", ""), ("100200", "(100,200)"),
         # two choices are no choice
         (r"\text{(C)} \text{ or } \text{(B)}", r"\text{(C)}"), ("(C) (D)", "C"), ("(C) B", "C"), (r"(C) \to B", "C"), ("B = C", "C"),
-        (r"(C) 5 \text{ or } B", "C"), ("(C) x=B", "C"),
+        (r"(C) 5 \text{ or } B", "C"), ("(C) x=B", "C"), ("(C) D E", "C"),
         # digits in braces behind digits are set as one number, a fraction in braces as a mixed number
         ("5{2}", "10"), ("{5}{2}", "10"), ("2{3x}", "6x"), (r"2{\frac12}", "1"), (r"2{1 \over 2}", "1"), (r"{1, 2 \over 3}", "1"),
         # another function's name, and a product that only looks like one
