@@ -48,8 +48,8 @@ def _line(name: str, runs: Sequence[list[Row]], end: float) -> str:
     areas = np.array([area_under_curve(run, "tokens", end) for run in runs])
     means = {key: float(np.mean([row[key] for row in last])) for key in COLUMNS[3:]}
     before = float(np.mean([run[0]["success"] for run in runs]))
-    spread = f" ± {final.std(ddof=1):.3f} {_interval(*bootstrap_interval(final))}" if len(final) > 1 else ""
-    area = f" {_interval(*bootstrap_interval(areas))}" if len(final) > 1 else ""
+    spread = f" ± {final.std(ddof=1):.3f} {_interval(final)}" if len(final) > 1 else ""
+    area = f" {_interval(areas)}" if len(final) > 1 else ""
     return (
         f"| {LABELS.get(name, name)} | {len(runs)} | {before:.3f} | {means['success']:.3f}{spread} | {means['greedy_success']:.3f} | "
         f"{areas.mean():.3f}{area} | {means['mean_length']:.0f} | {means['prompts']:,.0f} | {means['timesteps']:,.0f} | "
@@ -135,7 +135,8 @@ def ratio_of_medians(reference: np.ndarray, own: np.ndarray, seed: int = 0) -> t
     return (value if np.isfinite(value) else float("nan")), float(low), float(high)
 
 
-def _interval(low: float, high: float) -> str:
+def _interval(values: np.ndarray) -> str:
+    low, high = map(float, bootstrap_interval(values))
     return f"[{low:.3f}, {high:.3f}]"
 
 
