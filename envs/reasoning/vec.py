@@ -79,6 +79,7 @@ class MathReasoningVecEnv(BatchedVecEnv):
         self._current = np.full(num_envs, -1, dtype=np.int64)
         self._episodes = np.zeros(num_envs, dtype=np.int64)
         self._group_problems: dict[tuple[int, int], int] = {}
+        self._unanswered: dict[str, Any] | None = None
         self.render_mode = None
         BatchedVecEnv.__init__(self, num_envs, self.task.observation_space, self.task.action_space)
 
@@ -94,6 +95,7 @@ class MathReasoningVecEnv(BatchedVecEnv):
         self.order.restart(seed)
         self._episodes[:] = 0
         self._group_problems.clear()
+        self._unanswered = None
         return [seed] * self.num_envs
 
     def reset_subset(self, indices: np.ndarray, seeds: Sequence[int | None]) -> dict[str, np.ndarray]:  # type: ignore[override]
@@ -104,6 +106,12 @@ class MathReasoningVecEnv(BatchedVecEnv):
         :param seeds: n seeds or ``None``
         :return: observations (n, …) under the keys of the observation space
         """
+        everyone = len(indices) == self.num_envs
+        if everyone and self._unanswered is not None:
+            # SB3 resets once before an algorithm does: problems that nobody answered are dealt again
+            self.set_state(self._unanswered)
+        seedless = all(seed is None for seed in seeds)
+        self._unanswered = self.get_state() if everyone and seedless else None
         first_seed: dict[int, int] = {}
         for copy, seed in zip(indices.tolist(), seeds, strict=True):
             group = copy // self.group_size
@@ -136,6 +144,7 @@ class MathReasoningVecEnv(BatchedVecEnv):
         :raises RuntimeError: if a copy was not reset since its last response
         """
         problems = self._current[indices]
+        self._unanswered = None
         if (problems < 0).any():
             raise RuntimeError("step before reset: every response needs a prompt of its own.")
         rewards, infos = self.task.judge(problems.tolist(), np.asarray(actions))
@@ -176,6 +185,7 @@ class MathReasoningVecEnv(BatchedVecEnv):
         self.order.set_state(state["order"])
         self._episodes[:] = state["episodes"]
         self._group_problems = {(group, episode): problem for group, episode, problem in state["group_problems"]}
+        self._unanswered = None
 
     def close(self) -> None:
         """End the verifier's worker processes."""

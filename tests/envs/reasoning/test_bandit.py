@@ -271,3 +271,19 @@ def test_padded_output_layer(tokenizer: Any) -> None:
     assert infos[0]["text"].startswith("\\boxed")
     assert rewards[0] == 1.0
     assert infos[0]["response_tokens"] == len(infos[0]["text"]) + 2
+
+
+def test_problems_that_nobody_answered_are_dealt_again(tokenizer: Any) -> None:
+    """``learn()`` resets before the algorithm does; a pass over the data still poses every problem once."""
+    env = batch(tokenizer, num_envs=5)
+    first = env.reset()["problem_id"].ravel().tolist()
+    assert env.reset()["problem_id"].ravel().tolist() == first
+    seeded = env.reset_subset(np.arange(5), [70, 71, 72, 73, 74])["problem_id"].ravel()
+    assert seeded.tolist() == first
+    env.step_subset(np.arange(5), right_answers(env, seeded))
+    second = env.reset_subset(np.arange(5), [80, 81, 82, 83, 84])["problem_id"].ravel().tolist()
+    assert sorted(first + second) == list(range(10))
+    env.step_subset(np.arange(5), right_answers(env, np.array(second)))
+    # an answered problem is not taken back, and seeds that were seen get theirs again
+    assert env.reset_subset(np.arange(5), [80, 81, 82, 83, 84])["problem_id"].ravel().tolist() == second
+    env.close()
