@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -367,15 +368,17 @@ def test_groups_work_under_observation_normalisation(copies: int) -> None:
 def test_episodes_that_cannot_be_compared_are_noticed_once(algorithm: Any, group_size: int) -> None:
     """Those of a group, or an episode and the greedy one it is compared with."""
 
+    own_seeds = itertools.count()
+
     class Forgetful(TraceEnv):
         """Ignores the seed."""
 
         def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict]:
-            return super().reset(seed=None, options=options)
+            return super().reset(seed=next(own_seeds), options=options)
 
     model = algorithm("MlpPolicy", dummy(Forgetful, 2), n_episodes=8, group_size=group_size, seed=0)
     with pytest.warns(UserWarning, match=r"same state.*reset\(seed") as caught:
-        model.learn(100)
+        model.learn(200)
     assert model._n_updates > 1
     assert len([warning for warning in caught if "same state" in str(warning.message)]) == 1
 

@@ -166,7 +166,13 @@ class MathReasoningVecEnv(BatchedVecEnv):
         return self.reset_subset(self._everyone, [None] * self.num_envs), rewards, dones, infos
 
     def get_state(self) -> dict[str, Any]:
-        """Return the place in the order of problems, for a checkpoint taken between two updates: plain numbers and lists."""
+        """
+        Return the place in the order of problems, for a checkpoint taken between two updates: plain numbers and lists.
+
+        Problems that nobody has answered are dealt again by the next reset, so they count as not dealt.
+        """
+        if self._unanswered is not None:
+            return self._unanswered
         return {
             "order": self.order.get_state(),
             "episodes": self._episodes.tolist(),

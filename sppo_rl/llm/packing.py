@@ -6,7 +6,8 @@ attention must know which tokens belong together. Two ways:
 - ``flash_attention_2`` and ``_3``, if the model was loaded with them, take the rows' boundaries (transformers passes them on).
 - Elsewhere an attention function of this module, registered with transformers, puts rows of similar length into a padded block each, runs
   PyTorch's causal attention on the blocks, and takes the padding out again. Without boundaries it is transformers' own ``sdpa``, so
-  generation with a key-value cache is what it was.
+  generation with a key-value cache is what it was. Here tokens that a row begins with like the row before it (the prompt of a group, the
+  text that a chat template begins with) are computed once: a causal model has the same states for both.
 
 A model that does not pass the boundaries on to its attention would let tokens look into other rows and say nothing. So the kinds of models
 are few, each model is tried on a few rows first (:func:`why_not_packed`), and every pass counts the layers that have used the boundaries.
@@ -36,56 +37,77 @@ _UNKNOWN_HERE = ("sliding_window", "position_bias", "softcap", "s_aux")
 
 class Boundaries:
     """
-    Where rows begin in a packed row, and which of them attend in one block.
+    Which tokens of a packed row belong to which row, and which rows attend in one block.
 
-    :param lengths: (n,) int64, falling: rows that attend in one block lie side by side
+    Rows (5, 6, 7), (5, 6, 9, 2), (5, 8): the tokens 5 6 7 | 9 2 | 8 are left, since the second row begins as the first one does, and the
+    third as the second; ``token`` is then 0 1 2 | 0 1 3 4 | 0 5.
+
+    :param ids: (n, columns) int64, padded on the right
+    :param lengths: (n,) int64, tokens of each row
     """
 
-    def __init__(self, lengths: th.Tensor):
+    def __init__(self, ids: th.Tensor, lengths: th.Tensor):
         self.layers = 0
         """Attention layers that have used the boundaries."""
-        self.starts = lengths.cumsum(0) - lengths
-        self.blocks: list[tuple[int, int, int, th.Tensor | None]] = []
-        """First token, rows, tokens of a row, and place of each token in the padded block: ``None`` if there is no padding."""
-        first = 0
-        for group in similar_lengths(lengths):
-            of_rows = lengths[group]
-            longest, tokens = int(of_rows[0]), int(of_rows.sum())
-            place = None
-            if tokens < longest * len(group):
-                column = th.arange(longest, device=lengths.device)
-                place = (column < of_rows.unsqueeze(1)).flatten().nonzero().squeeze(1)
-            self.blocks.append((first, len(group), longest, place))
-            first += tokens
+        number = th.arange(len(ids), device=ids.device).unsqueeze(1)
+        column = th.arange(ids.shape[1], device=ids.device)
+        real = column < lengths.unsqueeze(1)
+        shared = th.zeros_like(real)
+        shared[1:] = ((ids[1:] == ids[:-1]) & real[1:] & real[:-1]).cumprod(dim=1).bool()
+        self.own = real & ~shared
+        """(n, columns) bool: the tokens that are left."""
+        owner = th.where(shared, 0, number).cummax(dim=0).values
+        place = self.own.flatten().cumsum(0).view_as(ids) - 1
+        self.token = place.gather(0, owner)
+        """(n, columns) int64: which of them each place of a row is; anything at padding."""
+        groups = similar_lengths(lengths)
+        self.shapes = [(len(group), int(lengths[group[0]])) for group in groups]
+        """Rows and columns of each block."""
+
+        def in_blocks(values: th.Tensor) -> th.Tensor:
+            parts = [values[group, :longest].flatten() for group, (_, longest) in zip(groups, self.shapes, strict=True)]
+            return th.cat(parts)
+
+        self.source = in_blocks(self.token.where(real, 0))
+        """Which token stands at each place of the blocks; at padding, which no real token looks at, some token."""
+        own = in_blocks(self.own).nonzero().squeeze(1)
+        self.place = th.empty_like(own)
+        """(T,) int64: where in the blocks each token stands first."""
+        self.place[self.source[own]] = own
+        self.again = in_blocks(shared).nonzero().squeeze(1)
+        """Places at which a token stands once more."""
 
 
-class _Pad(th.autograd.Function):
-    """Rows of a tensor to distinct places of a larger one, zeros elsewhere. Autograd itself would add backwards where copying will do."""
+class _ToBlocks(th.autograd.Function):
+    """(T, …) tokens to the places of the blocks. Autograd itself would add backwards where copying will do, mostly."""
 
     @staticmethod
-    def forward(context: Any, tokens: th.Tensor, place: th.Tensor, size: int) -> th.Tensor:
-        context.save_for_backward(place)
-        return tokens.new_zeros(size, *tokens.shape[1:]).index_copy_(0, place, tokens)
+    def forward(context: Any, tokens: th.Tensor, boundaries: Boundaries, shared: bool) -> th.Tensor:
+        context.boundaries, context.shared = boundaries, shared
+        return tokens.index_select(0, boundaries.source)
 
     @staticmethod
     def backward(context: Any, *gradients: th.Tensor) -> tuple[th.Tensor, None, None]:
-        (place,) = context.saved_tensors
-        return gradients[0].index_select(0, place), None, None
+        boundaries, (gradient,) = context.boundaries, gradients
+        # at padding the gradient is zero
+        of_tokens = gradient.index_select(0, boundaries.place)
+        if context.shared and len(boundaries.again):
+            of_tokens.index_add_(0, boundaries.source[boundaries.again], gradient.index_select(0, boundaries.again))
+        return of_tokens, None, None
 
 
-class _Unpad(th.autograd.Function):
-    """The reverse."""
+class _FromBlocks(th.autograd.Function):
+    """The reverse; of a token that stands at several places, the first is read."""
 
     @staticmethod
-    def forward(context: Any, padded: th.Tensor, place: th.Tensor) -> th.Tensor:
-        context.save_for_backward(place)
-        context.size = len(padded)
-        return padded.index_select(0, place)
+    def forward(context: Any, blocks: th.Tensor, boundaries: Boundaries) -> th.Tensor:
+        context.boundaries, context.size = boundaries, len(blocks)
+        return blocks.index_select(0, boundaries.place)
 
     @staticmethod
     def backward(context: Any, *gradients: th.Tensor) -> tuple[th.Tensor, None]:
-        (place,) = context.saved_tensors
         (gradient,) = gradients
+        place = context.boundaries.place
         return gradient.new_zeros(context.size, *gradient.shape[1:]).index_copy_(0, place, gradient), None
 
 
@@ -119,19 +141,18 @@ def packed_attention(
     if asked or not causal:
         raise ValueError(f"{type(module).__name__} is more than causal attention ({', '.join(asked) or 'it looks ahead'}).")
     boundaries.layers += 1
-    by_token = [states[0].transpose(0, 1) for states in (query, key, value)]
+    sizes = [rows * columns for rows, columns in boundaries.shapes]
+    # nobody reads what a query finds at a token's second place, so no gradient comes from there
+    of_blocks = [
+        _ToBlocks.apply(states[0].transpose(0, 1), boundaries, states is not query).split(sizes)
+        for states in (query, key, value)
+    ]
     outputs = []
-    for first, rows, longest, place in boundaries.blocks:
-        tokens = rows * longest if place is None else len(place)
-        blocks = []
-        for states in by_token:
-            part = states[first : first + tokens]
-            if place is not None:
-                part = _Pad.apply(part, place, rows * longest)
-            blocks.append(part.unflatten(0, (rows, longest)).transpose(1, 2))
-        attended = sdpa_attention_forward(module, *blocks, None, **{**options, "is_causal": True})[0].flatten(0, 1)
-        outputs.append(attended if place is None else _Unpad.apply(attended, place))
-    return (outputs[0] if len(outputs) == 1 else th.cat(outputs)).unsqueeze(0), None
+    for shape, *parts in zip(boundaries.shapes, *of_blocks, strict=True):
+        block = [part.unflatten(0, shape).transpose(1, 2) for part in parts]
+        attended, _ = sdpa_attention_forward(module, *block, None, **{**options, "is_causal": True})
+        outputs.append(attended.flatten(0, 1))
+    return _FromBlocks.apply(th.cat(outputs), boundaries).unsqueeze(0), None
 
 
 ALL_ATTENTION_FUNCTIONS.register(PACKED, packed_attention)
@@ -152,33 +173,29 @@ def packed_hidden_states(
     :return: (D, H)
     :raises RuntimeError: if a layer has not used the rows' boundaries
     """
-    order = lengths.argsort(descending=True, stable=True)
-    sorted_lengths = lengths[order]
-    boundaries = Boundaries(sorted_lengths)
-    start = th.empty_like(lengths)
-    start[order] = boundaries.starts
     column = th.arange(ids.shape[1], device=ids.device)
-    real = column < sorted_lengths.unsqueeze(1)
-    positions = column.expand_as(real)[real].unsqueeze(0)
     options: dict[str, Any]
-    implementation = body.config._attn_implementation
-    if implementation in FLASH:
-        ends = th.cat([boundaries.starts, boundaries.starts[-1:] + sorted_lengths[-1:]]).int()
-        longest = int(sorted_lengths[0])
+    boundaries: Boundaries | None = None
+    if body.config._attn_implementation in FLASH:
+        own, starts = column < lengths.unsqueeze(1), lengths.cumsum(0) - lengths
+        token = starts.unsqueeze(1) + column
+        ends, longest = th.cat([starts, starts[-1:] + lengths[-1:]]).int(), int(lengths.max())
         options = {"cu_seq_lens_q": ends, "cu_seq_lens_k": ends, "max_length_q": longest, "max_length_k": longest}
     else:
+        boundaries = Boundaries(ids, lengths)
+        own, token = boundaries.own, boundaries.token
         # a mask of four dimensions is taken for ready-made: none of T x T is built
         options = {"boundaries": boundaries, "attention_mask": th.ones(1, 1, 1, 1, dtype=th.bool, device=ids.device)}
     hidden = body(
-        input_ids=ids[order][real].unsqueeze(0), position_ids=positions, use_cache=False, **options
+        input_ids=ids[own].unsqueeze(0), position_ids=column.expand_as(own)[own].unsqueeze(0), use_cache=False, **options
     ).last_hidden_state
     layers = body.config.get_text_config().num_hidden_layers
-    if implementation not in FLASH and boundaries.layers != layers:
+    if boundaries is not None and boundaries.layers != layers:
         raise RuntimeError(
             f"{boundaries.layers} of {layers} attention layers of {type(body).__name__} have used the rows' boundaries. Pass "
             "policy_kwargs={'packing': False}."
         )
-    return hidden[0, start[rows] + columns]
+    return hidden[0, token[rows, columns]]
 
 
 def why_not_packed(body: PreTrainedModel) -> str | None:
@@ -220,7 +237,9 @@ def _agrees(body: PreTrainedModel, vocabulary: int) -> bool:
     lengths = th.tensor([5, 9, 1, 8, 4], device=device)
     number = th.arange(9 * len(lengths), device=device).view(len(lengths), -1)
     column = th.arange(9, device=device)
-    ids = (7 + 31 * number % 97) % vocabulary * (column < lengths.unsqueeze(1))
+    ids = (7 + 31 * number % 97) % vocabulary
+    ids[1:4, :3] = ids[0, :3]  # rows that begin alike
+    ids *= column < lengths.unsqueeze(1)
     rows, columns = (column < lengths.unsqueeze(1)).nonzero(as_tuple=True)
     was_training = body.training
     body.eval()

@@ -25,20 +25,35 @@ def some_rows() -> tuple[th.Tensor, th.Tensor]:
     return ids.where(th.arange(max(LENGTHS)) < lengths.unsqueeze(1), 0), lengths
 
 
-def test_blocks_by_hand() -> None:
-    boundaries = Boundaries(th.tensor([8, 7, 3, 2, 2]))
-    assert boundaries.starts.tolist() == [0, 8, 15, 18, 20]
-    blocks = [(first, rows, longest, place) for first, rows, longest, place in boundaries.blocks]
-    assert [block[:3] for block in blocks] == [(0, 2, 8), (15, 1, 3), (18, 2, 2)]
-    assert blocks[0][3].tolist() == [*range(15)], "the second row's last column is padding"  # type: ignore[union-attr]
-    assert blocks[1][3] is None
-    assert blocks[2][3] is None
+def alike_rows() -> tuple[th.Tensor, th.Tensor]:
+    """Groups of rows that begin alike: a prompt and its responses, one row that is the beginning of another, twins."""
+    rows = [[5, 6, 7, 2], [5, 6, 7], [5, 6, 9, 2, 4, 4], [5, 8], [9, 3, 3], [9, 3, 3], [4]]
+    lengths = th.tensor([len(row) for row in rows])
+    return th.tensor([row + [0] * (6 - len(row)) for row in rows]), lengths
+
+
+def test_rows_that_begin_alike_share_tokens_by_hand() -> None:
+    boundaries = Boundaries(th.tensor([[5, 6, 7, 0], [5, 6, 9, 2], [5, 8, 0, 0]]), th.tensor([3, 4, 2]))
+    assert boundaries.own.tolist() == [[True, True, True, False], [False, False, True, True], [False, True, False, False]]
+    token = boundaries.token
+    assert [token[0, :3].tolist(), token[1].tolist(), token[2, :2].tolist()] == [[0, 1, 2], [0, 1, 3, 4], [0, 5]]
+    # rows of similar length in a block, the longest first; what stands at padding is not looked at
+    assert boundaries.shapes == [(2, 4), (1, 2)]
+    source = boundaries.source.tolist()
+    assert source[:7] + source[8:] == [0, 1, 3, 4, 0, 1, 2, 0, 5]
+    assert boundaries.place.tolist() == [4, 5, 6, 2, 3, 9], "tokens 0 to 2 in their own row, the first"
+    assert boundaries.again.tolist() == [0, 1, 8]
 
 
 @pytest.mark.parametrize("checkpointing", [False, True])
-def test_states_and_gradients_are_those_of_each_row_alone(checkpointing: bool) -> None:
-    ids, lengths = some_rows()
-    rows, columns = th.tensor([4, 0, 1, 1, 2, 3, 5]), th.tensor([8, 2, 8, 0, 0, 5, 1])
+@pytest.mark.parametrize("alike", [False, True])
+def test_states_and_gradients_are_those_of_each_row_alone(alike: bool, checkpointing: bool) -> None:
+    ids, lengths = alike_rows() if alike else some_rows()
+    if alike:
+        rows, columns = (th.arange(ids.shape[1]) < lengths.unsqueeze(1)).nonzero(as_tuple=True)
+        assert int(Boundaries(ids, lengths).own.sum()) == 13 < len(rows), "fewer tokens are computed than are read"
+    else:
+        rows, columns = th.tensor([4, 0, 1, 1, 2, 3, 5]), th.tensor([8, 2, 8, 0, 0, 5, 1])
     weights = th.randn(len(rows), 32, generator=th.Generator().manual_seed(2))
     results = []
     for packed in (False, True):
@@ -184,5 +199,5 @@ def test_flash_attention_is_told_the_boundaries(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setitem(ALL_ATTENTION_FUNCTIONS._global_mapping, "flash_attention_2", loop)
         body.config._attn_implementation = "flash_attention_2"
         found = packed_hidden_states(body, ids, lengths, rows, columns)
-    assert seen == [[0, 9, 18, 26, 29, 31, 32]] * 2
+    assert seen == [[0, 3, 12, 13, 21, 30, 32]] * 2
     th.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

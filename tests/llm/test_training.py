@@ -46,11 +46,11 @@ def test_every_algorithm_trains(algorithm: type[SequenceAlgorithm], options: dic
     )
     before = [p.detach().clone() for p in model.policy.actor_parameters()]
     # learning from random weights needs a success now and then
-    model.learn(16 * 6)
+    model.learn(16 * 12)
     assert any(not th.equal(a, b) for a, b in zip(before, model.policy.actor_parameters(), strict=True))
     assert all(bool(th.isfinite(p).all()) for p in model.policy.parameters())
-    assert model.num_timesteps == 16 * 6, "a timestep is one response, greedy ones included"
-    assert model._episode_num == 16 * (3 if algorithm is ReMax else 6)
+    assert model.num_timesteps == 16 * 12, "a timestep is one response, greedy ones included"
+    assert model._episode_num == 16 * (6 if algorithm is ReMax else 12)
 
 
 def test_an_environment_object_is_used_in_its_batched_form() -> None:
