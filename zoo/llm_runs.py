@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import yaml
 from stable_baselines3.common.callbacks import BaseCallback
 from transformers import AutoConfig, PreTrainedConfig
 
+from sppo_rl import __version__
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.envs.reasoning import MathReasoningEnv, MathReasoningVecEnv
@@ -225,7 +225,7 @@ def write_config(config: LanguageConfig, seed: int, folder: Path) -> None:
     """
     # only what this run's algorithm reads
     own = replace(config, hyperparameters=config.constructor_kwargs(), algorithms={})
-    settings = {**own.as_dict(), "seed": seed, "sppo_rl": version("sppo-rl")}
+    settings = {**own.as_dict(), "seed": seed, "sppo_rl": __version__}
     part = folder / f"{CONFIG}.part"
     part.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
     os.replace(part, folder / CONFIG)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sppo_rl import __version__
 from sppo_rl.callbacks import EvaluationCallback, save_atomically
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.envs.registration import list_envs
@@ -209,7 +209,7 @@ def write_config(spec: RunSpec, folder: Path, hyperparameters: Hyperparameters, 
         **asdict(spec),
         "prior": from_prior,
         "hyperparameters": hyperparameters.as_dict(),
-        "sppo_rl": version("sppo-rl"),
+        "sppo_rl": __version__,
     }
     part = folder / f"{CONFIG}.part"
     part.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
