@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 import torch as th
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from transformers import (
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AutoModelForCausalLM,
@@ -163,3 +164,16 @@ def _check_output_layer(model: PreTrainedModel) -> None:
             f"{type(model).__name__} changes its logits after the output layer (soft-capping or scaling), which TransformerPolicy does not "
             "do. Use a model whose logits are those of its output layer, such as Qwen2, Llama or Mistral."
         )
+
+
+def attention_for_any_shape(device: th.device) -> AbstractContextManager[None]:
+    """
+    Leave cuDNN's attention out on a GPU, in a context.
+
+    In bfloat16 it prepares itself anew for every shape, and here every call has another length (``benchmarks/LOG.md``).
+
+    :param device: where the attention runs
+    """
+    if device.type != "cuda":
+        return nullcontext()
+    return sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])

@@ -26,6 +26,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from sppo_rl.llm.models import attention_for_any_shape
 from sppo_rl.llm.tokens import grouped_hidden_states, similar_lengths
 
 PACKED = "packed_sdpa"
@@ -150,7 +151,8 @@ def packed_attention(
     outputs = []
     for shape, *parts in zip(boundaries.shapes, *of_blocks, strict=True):
         block = [part.unflatten(0, shape).transpose(1, 2) for part in parts]
-        attended, _ = sdpa_attention_forward(module, *block, None, **{**options, "is_causal": True})
+        with attention_for_any_shape(query.device):
+            attended, _ = sdpa_attention_forward(module, *block, None, **{**options, "is_causal": True})
         outputs.append(attended.flatten(0, 1))
     return _FromBlocks.apply(th.cat(outputs), boundaries).unsqueeze(0), None
 

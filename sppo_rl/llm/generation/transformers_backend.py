@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from sppo_rl.llm.generation.decoding import LlamaDecoding, ModelDecoding, why_not_lean
 from sppo_rl.llm.generation.protocol import Response, Sampling, require_version
-from sppo_rl.llm.models import output_layer
+from sppo_rl.llm.models import attention_for_any_shape, output_layer
 from sppo_rl.llm.tokens import compute_in
 
 COMPACT_BELOW = 0.9
@@ -123,7 +123,8 @@ def _attention_for_one_token(model: PreTrainedModel) -> Iterator[None]:
     if model.device.type == "cpu":
         config._attn_implementation = "eager"
     try:
-        yield
+        with attention_for_any_shape(model.device):
+            yield
     finally:
         config._attn_implementation = chosen
 
