@@ -276,6 +276,14 @@ def test_speed_is_the_committed_one(page: Path) -> None:
         assert found == [cells[f"sppo_rl/{task}-v0", schedule] for schedule in ("1x4", "4x10")]
 
 
+@pytest.mark.parametrize("study", ["equal_responses", "equal_prompts"])
+def test_language_tables_are_the_committed_ones(study: str) -> None:
+    page = section(DOCS / "results-language.md", f"## {study.replace('_', ' ').capitalize()}")
+    committed = list(table((RESULTS / "language" / study / "table.md").read_text()))
+    assert len(committed) > 10
+    assert [row for row in table(page) if row in committed] == committed
+
+
 def test_figures_over_all_tasks_are_those_of_the_report() -> None:
     report = [row for row in table((RESULTS / "report" / "report.md").read_text()) if len(row) == 4][:7]
     page = [row for row in table(section(DOCS / "results.md", "## Over all tasks")) if len(row) == 4]

@@ -15,7 +15,7 @@ def test_every_source_file_is_in_the_wheel(wheel: Path) -> None:
     packed = set(zipfile.ZipFile(wheel).namelist())
     expected = set()
     for folder, package in FOLDERS.items():
-        for pattern in ("*.py", "*.yml", "priors/*"):
+        for pattern in ("*.py", "*.yml", "agents/*", "priors/*"):
             files = (REPOSITORY / folder).rglob(pattern)
             expected |= {f"{package}/{file.relative_to(REPOSITORY / folder)}" for file in files if file.is_file()}
     expected = {name for name in expected if "__pycache__" not in name}

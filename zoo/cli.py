@@ -15,6 +15,7 @@ COMMANDS = {
     "envs": "list the tasks, or print the card of one",
     "pretrain": "make a prior: expert, demonstrations, behaviour cloning",
     "train": "train one agent",
+    "train-agent": "train an agent for the zoo: a small file and its card",
     "pretrain-llm": "make the small language model: imitation of written sums",
     "train-llm": "train a language model on problems with verifiable answers",
     "evaluate": "measure a model or a prior on a control task, or a language model on benchmarks, with intervals",

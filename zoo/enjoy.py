@@ -1,6 +1,7 @@
 """Render a trained agent to a video file.
 
   sppo-rl enjoy --model logs/sppo/sppo_rl-MountainCar-v0_1 --env sppo_rl/MountainCar-v0 -o car.mp4
+  sppo-rl enjoy --agent --env sppo_rl/Pendulum-v0 -o pendulum.mp4
   sppo-rl enjoy --prior --env sppo_rl/LunarLander-v0 -o lander.gif --episodes 5 --greedy
 
 The file's ending chooses its format (.mp4, .gif, ...).

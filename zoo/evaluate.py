@@ -2,6 +2,7 @@
 
   sppo-rl evaluate --model logs/sppo/sppo_rl-Pendulum-v0_1 --env sppo_rl/Pendulum-v0
   sppo-rl evaluate --prior --env sppo_rl/Pendulum-v0 -n 2000
+  sppo-rl evaluate --agent --env sppo_rl/Pendulum-v0
   sppo-rl evaluate --model run/export --benchmarks aime24 amc23 math500 -k 16
 
 A control task (--env): exactly n episodes, sampled and greedy, each from a seed of its own; equal --seed means equal initial states
@@ -18,6 +19,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sppo_rl.evaluation import Evaluation, evaluate
 from sppo_rl.zoo import options
+from sppo_rl.zoo.agent import load_agent
 from sppo_rl.zoo.models import load_model
 from sppo_rl.zoo.names import UsageError, check_env_id
 from sppo_rl.zoo.prior import load_prior
@@ -50,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
         except ImportError as error:
             raise UsageError(f"Language models need pip install 'sppo-rl[llm]' ({error}).") from error
         return evaluate_llm.run(arguments)
-    if arguments.model is None and not arguments.prior:
-        raise UsageError("Say what to evaluate: --model PATH, or --prior.")
+    if arguments.model is None and not arguments.prior and not arguments.agent:
+        raise UsageError("Say what to evaluate: --model PATH, --prior, or --agent.")
     th.set_num_threads(1)
     check_env_id(arguments.env)
     if arguments.episodes < 1:
@@ -65,17 +67,17 @@ def run(arguments: argparse.Namespace) -> int:
 
 def chosen_model(arguments: argparse.Namespace) -> BaseAlgorithm:
     """
-    Load the model that ``--model``, ``--prior`` and ``--algo`` choose.
+    Load the model that ``--model``, ``--prior``, ``--agent`` and ``--algo`` choose.
 
     :param arguments: parsed
     :raises UsageError: if there is none, or it was trained on other spaces
     """
-    if arguments.prior:
+    if arguments.prior or arguments.agent:
         try:
-            prior: BaseAlgorithm = load_prior(arguments.env)
+            shipped: BaseAlgorithm = (load_agent if arguments.agent else load_prior)(arguments.env)
         except FileNotFoundError as error:
             raise UsageError(str(error)) from error
-        return prior
+        return shipped
     return load_model(arguments.model, arguments.algo)
 
 

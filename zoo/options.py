@@ -49,7 +49,7 @@ def add_prior_choice(parser: argparse.ArgumentParser) -> None:
 
 def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """
-    Add ``--model`` or ``--prior``, and ``--algo``.
+    Add ``--model``, ``--prior`` or ``--agent``, and ``--algo``.
 
     :param parser: of a command
     :param required: whether the command can do nothing without
@@ -57,6 +57,7 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     which = parser.add_mutually_exclusive_group(required=required)
     which.add_argument("--model", metavar="PATH", help="a .zip file, or the folder of a run (its best model)")
     which.add_argument("--prior", action="store_true", help="the shipped prior of the environment")
+    which.add_argument("--agent", action="store_true", help="the shipped trained agent of the environment")
     parser.add_argument(
         "--algo", metavar="NAME", help="which algorithm saved the model; found in the run's config.yml, or in the file"
     )

@@ -1,0 +1,123 @@
+"""Trained agents that ship: one for each control task, with a card and the command that makes it again.
+
+An agent is kept as a prior is (:mod:`sppo_rl.zoo.prior`): the actor's weights in a NumPy archive, without a critic.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.zoo.names import LABELS, file_name, suggestion
+from sppo_rl.zoo.prior import load_prior
+from sppo_rl.zoo.prior_card import SuccessRate
+
+FOLDER = Path(__file__).resolve().parent / "agents"
+"""Where the shipped agents are."""
+
+
+def load_agent(env_id: str, **kwargs: Any) -> SequenceAlgorithm:
+    """
+    Load the trained agent of a task, ready for ``predict()``, or for more ``learn()`` with a fresh critic.
+
+    Example::
+
+        model = load_agent("sppo_rl/Pendulum-v0")
+        actions, _ = model.predict(observations, deterministic=True)
+
+    :param env_id: id of a task that has a trained agent
+    :param kwargs: for the algorithm's constructor
+    :raises FileNotFoundError: if there is none for this id; says for which there is one
+    """
+    path = FOLDER / f"{file_name(env_id)}.npz"
+    if not path.is_file():
+        known = list_agents()
+        raise FileNotFoundError(
+            f"There is no trained agent for {env_id!r}.{suggestion(env_id, known)} Agents ship for: {', '.join(known) or 'none'}."
+        )
+    return load_prior(env_id, algo=AgentCard.read(path).algo, path=path, **kwargs)
+
+
+def list_agents() -> list[str]:
+    """List the ids for which a trained agent ships."""
+    return sorted(path.stem.replace("-", "/", 1) for path in FOLDER.glob("*.npz"))
+
+
+@dataclass(frozen=True)
+class AgentCard:
+    """
+    What there is to know of a trained agent.
+
+    :param env_id: the task
+    :param command: makes the same file again
+    :param date: ISO date on which it was made
+    :param algo: name of the algorithm on the command line
+    :param hyperparameters: that are not the constructor's defaults
+    :param from_prior: whether training started from the shipped prior
+    :param episodes: of training
+    :param timesteps: of training
+    :param seconds: of training, one thread
+    :param sampled: success rate, actions sampled
+    :param greedy: success rate, most likely actions
+    :param versions: packages that the file's bytes depend on
+    """
+
+    env_id: str
+    command: str
+    date: str
+    algo: str
+    hyperparameters: dict[str, Any]
+    from_prior: bool
+    episodes: int
+    timesteps: int
+    seconds: float
+    sampled: SuccessRate
+    greedy: SuccessRate
+    versions: dict[str, str]
+
+    def write(self, agent: Path) -> None:
+        """
+        Write the card beside its agent, once as ``.json`` and once as ``.md``.
+
+        :param agent: path of the ``.npz`` file
+        """
+        agent.with_suffix(".json").write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        agent.with_suffix(".md").write_text(self.markdown(), encoding="utf-8")
+
+    @classmethod
+    def read(cls, agent: Path) -> AgentCard:
+        """
+        Read the card of an agent.
+
+        :param agent: path of the ``.npz`` file
+        """
+        fields: dict[str, Any] = json.loads(agent.with_suffix(".json").read_text(encoding="utf-8"))
+        rates = {name: SuccessRate(**fields[name]) for name in ("sampled", "greedy")}
+        return cls(**{**fields, **rates})
+
+    def markdown(self) -> str:
+        """Lay the card out for reading."""
+        rows = "\n".join(
+            f"| {name} | {rate} | {rate.episodes:,} | {rate.seed} |"
+            for name, rate in (("sampled", self.sampled), ("greedy", self.greedy))
+        )
+        settings = ", ".join(f"{name} {value}" for name, value in self.hyperparameters.items())
+        versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return f"""\
+# {LABELS[self.algo]} on {self.env_id}
+
+| actions | success, 95 % Wilson interval | episodes | seed |
+| --- | --- | --- | --- |
+{rows}
+
+- Started from {"the shipped prior" if self.from_prior else "random weights"}
+- Trained on {self.episodes:,} episodes, {self.timesteps:,} steps, in {self.seconds:.0f} s of one thread; the last policy, not the best of
+  the evaluations
+- Hyperparameters: {settings}
+- Made on {self.date} with {versions} by
+
+      {self.command}
+"""
