@@ -68,6 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         episodes=arguments.episodes,
         overrides=parse_overrides(arguments.hyperparams),
+        # nothing depends on what evaluations would find
+        eval_every=arguments.episodes,
+        eval_episodes=20,
     ).check()
     print(f"{LABELS[spec.algo]} on {spec.env_id}, seed {spec.seed}, {spec.length:,} episodes")
     with tempfile.TemporaryDirectory() as folder:
