@@ -31,6 +31,8 @@ from sppo_rl.zoo.runs import run as train_run
 
 CARD_SEED = 2_000_000
 """Of the episodes on the card."""
+CARD_EPISODES = 2000
+"""For each rate on the card, unless asked for otherwise."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     options.add_hyperparameters(parser)
     parser.add_argument(
-        "-n", "--card-episodes", type=int, default=2000, metavar="N", help="episodes for each rate on the card (default 2000)"
+        "-n",
+        "--card-episodes",
+        type=int,
+        default=CARD_EPISODES,
+        metavar="N",
+        help="episodes for each rate on the card (default 2000)",
     )
     parser.add_argument("-o", "--output", type=Path, default=Path("agents"), metavar="FOLDER", help="default: ./agents")
 
@@ -86,6 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
     last = evaluation.rows[-1]
     words = ["sppo-rl", "train-agent", "--algo", spec.algo, "--env", spec.env_id, "--episodes", str(spec.episodes)]
     words += ["--seed", str(spec.seed), *(["--hyperparams", *arguments.hyperparams] if arguments.hyperparams else [])]
+    words += ["-n", str(arguments.card_episodes)] if arguments.card_episodes != CARD_EPISODES else []
     card = AgentCard(
         env_id=spec.env_id,
         command=shlex.join([*words, "-o", str(arguments.output)]),
