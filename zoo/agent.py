@@ -5,12 +5,12 @@ An agent is kept as a prior is (:mod:`sppo_rl.zoo.prior`): the actor's weights i
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.zoo.card import Card
 from sppo_rl.zoo.names import LABELS, file_name, suggestion
 from sppo_rl.zoo.prior import load_prior
 from sppo_rl.zoo.prior_card import SuccessRate
@@ -47,7 +47,7 @@ def list_agents() -> list[str]:
 
 
 @dataclass(frozen=True)
-class AgentCard:
+class AgentCard(Card):
     """
     What there is to know of a trained agent.
 
@@ -65,6 +65,8 @@ class AgentCard:
     :param versions: packages that the file's bytes depend on
     """
 
+    measured_as: ClassVar[type] = SuccessRate
+
     env_id: str
     command: str
     date: str
@@ -77,26 +79,6 @@ class AgentCard:
     sampled: SuccessRate
     greedy: SuccessRate
     versions: dict[str, str]
-
-    def write(self, agent: Path) -> None:
-        """
-        Write the card beside its agent, once as ``.json`` and once as ``.md``.
-
-        :param agent: path of the ``.npz`` file
-        """
-        agent.with_suffix(".json").write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        agent.with_suffix(".md").write_text(self.markdown(), encoding="utf-8")
-
-    @classmethod
-    def read(cls, agent: Path) -> AgentCard:
-        """
-        Read the card of an agent.
-
-        :param agent: path of the ``.npz`` file
-        """
-        fields: dict[str, Any] = json.loads(agent.with_suffix(".json").read_text(encoding="utf-8"))
-        rates = {name: SuccessRate(**fields[name]) for name in ("sampled", "greedy")}
-        return cls(**{**fields, **rates})
 
     def markdown(self) -> str:
         """Lay the card out for reading."""

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
+from typing import ClassVar
 
+from sppo_rl.zoo.card import Card
 from sppo_rl.zoo.llm_prior import Measurement
 from sppo_rl.zoo.prior_card import SuccessRate
 
 
 @dataclass(frozen=True)
-class LanguagePriorCard:
+class LanguagePriorCard(Card):
     """
     What there is to know of a language prior.
 
@@ -29,6 +29,8 @@ class LanguagePriorCard:
     :param versions: packages that the weights depend on
     """
 
+    measured_as: ClassVar[type] = Measurement
+
     task: str
     command: str
     date: str
@@ -41,26 +43,6 @@ class LanguagePriorCard:
     greedy: Measurement
     seed: int
     versions: dict[str, str]
-
-    def write(self, folder: Path) -> None:
-        """
-        Write the card beside its prior, once as ``.json`` and once as ``.md``.
-
-        :param folder: of the model
-        """
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False)
-        folder.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
-        folder.with_suffix(".md").write_text(self.markdown(), encoding="utf-8")
-
-    @classmethod
-    def read(cls, folder: Path) -> LanguagePriorCard:
-        """
-        Read the card of a prior.
-
-        :param folder: of the model
-        """
-        values = json.loads(folder.with_suffix(".json").read_text(encoding="utf-8"))
-        return cls(**{**values, **{name: Measurement(**values[name]) for name in ("sampled", "greedy")}})
 
     def markdown(self) -> str:
         """Lay the card out for reading."""

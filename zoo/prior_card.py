@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 from sppo_rl.evaluation import wilson_interval
+from sppo_rl.zoo.card import Card
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class SuccessRate:
 
 
 @dataclass(frozen=True)
-class PriorCard:
+class PriorCard(Card):
     """
     What there is to know of a prior.
 
@@ -60,6 +59,8 @@ class PriorCard:
     :param versions: packages that the file's bytes depend on
     """
 
+    measured_as: ClassVar[type] = SuccessRate
+
     env_id: str
     command: str
     date: str
@@ -74,28 +75,6 @@ class PriorCard:
     expert_success: SuccessRate
     demonstrator_success: SuccessRate
     versions: dict[str, str]
-
-    def write(self, prior: Path) -> None:
-        """
-        Write the card beside its prior, once as ``.json`` and once as ``.md``.
-
-        :param prior: path of the ``.npz`` file
-        """
-        prior.with_suffix(".json").write_text(json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        prior.with_suffix(".md").write_text(self.markdown(), encoding="utf-8")
-
-    @classmethod
-    def read(cls, prior: Path) -> PriorCard:
-        """
-        Read the card of a prior.
-
-        :param prior: path of the ``.npz`` file
-        """
-        fields: dict[str, Any] = json.loads(prior.with_suffix(".json").read_text(encoding="utf-8"))
-        rates = {
-            name: SuccessRate(**value) for name, value in fields.items() if isinstance(value, dict) and "successes" in value
-        }
-        return cls(**{**fields, **rates})
 
     def markdown(self) -> str:
         """Lay the card out for reading."""

@@ -6,6 +6,7 @@ parent: a comparison that is killed leaves no process behind that would write in
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -148,6 +149,8 @@ def _end_with_parent() -> None:
     def wait() -> None:
         # unbuffered: a thread that waits inside a buffered reader makes the interpreter's own ending fail
         os.read(sys.stdin.fileno(), 1)
+        with contextlib.suppress(OSError):
+            os.write(2, b"The process that started this job is gone (standard input is closed), so the job ends.\n")
         os._exit(1)
 
     threading.Thread(target=wait, daemon=True).start()

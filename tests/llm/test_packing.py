@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, MistralConfig
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from sppo_rl.llm.generation import Sampling, TransformersGenerator
+from sppo_rl.llm.models import attention_for_any_shape
 from sppo_rl.llm.packing import PACKED, Boundaries, Reader, packed_hidden_states, why_not_packed
 from tests.llm.conftest import EOS, VOCABULARY, tiny_model
 from tests.llm.test_policy import actions, make, observe, with_live_head
@@ -201,3 +202,12 @@ def test_flash_attention_is_told_the_boundaries(monkeypatch: pytest.MonkeyPatch)
         found = packed_hidden_states(body, ids, lengths, rows, columns)
     assert seen == [[0, 3, 12, 13, 21, 30, 32]] * 2
     th.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_on_a_gpu_attention_is_one_that_takes_any_shape() -> None:
+    before = th.backends.cuda.cudnn_sdp_enabled()
+    with attention_for_any_shape(th.device("cuda")):
+        assert not th.backends.cuda.cudnn_sdp_enabled()
+        assert th.backends.cuda.flash_sdp_enabled()
+        assert th.backends.cuda.math_sdp_enabled()
+    assert th.backends.cuda.cudnn_sdp_enabled() == before

@@ -102,6 +102,16 @@ def test_the_area_is_the_mean_over_what_was_spent() -> None:
     assert area_under_curve(run_of((0, 0.0), (100, 1.0), (300, 1.0)), "tokens", 200) == pytest.approx(0.75, abs=1e-3)
 
 
+def test_a_disturbed_run_does_not_make_the_seconds_of_all() -> None:
+    def row(seconds: float, tokens: float) -> dict[str, Any]:
+        rest = dict.fromkeys(("episodes", "timesteps", "greedy_success", "mean_length", "prompts"), 0.0)
+        return {**rest, "env": "x", "algo": "sppo", "seconds": seconds, "tokens": tokens, "success": 0.5}
+
+    rows = [{**of, "seed": seed} for seed, end in enumerate((100.0, 110.0, 900.0)) for of in (row(0, 0), row(end, 10))]
+    line = next(line for line in markdown(rows, "sppo").splitlines() if line.startswith("| SPPO"))
+    assert line.split("|")[-2].strip() == "110"
+
+
 def test_ratios_count_runs_that_never_arrive_as_infinitely_late() -> None:
     never = float("inf")
     value, low, high = ratio_of_medians(np.array([10.0, 12.0, 14.0]), np.array([4.0, 6.0, never]))
