@@ -43,8 +43,9 @@ typecheck: setup
 	mkdir -p build/typecheck
 	cp -r sppo_rl build/typecheck/sppo_rl
 	cp -r envs zoo build/typecheck/sppo_rl/
-	cp pyproject.toml build/typecheck/
+	cp -r benchmarks pyproject.toml build/typecheck/
 	cd build/typecheck && $(abspath $(BIN))/python -m mypy --cache-dir ../../.mypy_cache -p sppo_rl
+	cd build/typecheck && MYPYPATH=benchmarks/verifier $(abspath $(BIN))/python -m mypy --cache-dir ../../.mypy_cache benchmarks/*.py benchmarks/verifier/*.py
 
 clean:
 	rm -rf $(VENV) build demo .mypy_cache .ruff_cache .pytest_cache *.egg-info

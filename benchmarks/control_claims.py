@@ -99,7 +99,7 @@ def figures(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
             scores = score_matrices([row for row in rows if row["env"] == env], metric)
             for rival in scores:
                 if rival != "sppo":
-                    values = difference(scores["sppo"][:, 0], scores[rival][:, 0])
+                    values = difference(scores["sppo"][:, 0].tolist(), scores[rival][:, 0].tolist())
                     names = ("difference", "low", "high")
                     rounded = {name: round(value, 4) for name, value in zip(names, values, strict=True)}
                     differences.append({"env": env, "rival": rival, "metric": metric, **rounded})

@@ -19,6 +19,7 @@ import numpy as np
 import torch as th
 
 import sppo_rl.zoo
+from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.evaluation import wilson_interval
 from sppo_rl.vec_env import BatchedVecEnv
 
@@ -33,7 +34,7 @@ EPISODES = {
 """Id → the paper's trajectories in one update, which is the number of copies too."""
 
 
-def successes(model: sppo_rl.SPPO, count: int, seed: int, first_finished: bool) -> list[bool]:
+def successes(model: SequenceAlgorithm, count: int, seed: int, first_finished: bool) -> list[bool]:
     """Outcomes of one batch of ``count`` episodes, collected in one of the two ways."""
     env = model.env
     assert isinstance(env, BatchedVecEnv)
@@ -43,7 +44,9 @@ def successes(model: sppo_rl.SPPO, count: int, seed: int, first_finished: bool) 
     observations = env.reset_subset(index, rng.integers(2**31 - 1, size=count).tolist())
     found: list[bool] = []
     while len(found) < count:
-        observations, _, dones, infos = env.step_subset(index, model.policy.to_env(sample(observations, index)))
+        actions = sample(observations, index)
+        assert isinstance(actions, np.ndarray)
+        observations, _, dones, infos = env.step_subset(index, model.policy.to_env(actions))
         ended = dones.nonzero()[0]
         found += [bool(infos[k]["is_success"]) for k in ended]
         if not ended.size:
@@ -73,7 +76,8 @@ def main() -> None:
             row |= {name: round(float(np.mean(outcomes)), 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
         rows.append(row)
         print(row, flush=True)
-        model.env.close()
+        if model.env is not None:
+            model.env.close()
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
     with arguments.out.open("w", newline="", encoding="utf-8") as file:
         command = " ".join(["python", "benchmarks/first_finished_bias.py", *sys.argv[1:]])

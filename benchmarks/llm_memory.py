@@ -125,7 +125,12 @@ def measure(name: str, threads: int, device: str) -> dict[str, float]:
     if device == "cuda":
         found["memory_mib"] = th.cuda.max_memory_allocated() / 2**20
         train = model.train
-        model.train = lambda batch: (th.cuda.reset_peak_memory_stats(), train(batch))[1]
+
+        def train_from_zero(batch: Any) -> Any:
+            th.cuda.reset_peak_memory_stats()
+            return train(batch)
+
+        model.train = train_from_zero
         model.learn(scale.responses, log_interval=None)
         found["update_memory_mib"] = th.cuda.max_memory_allocated() / 2**20
     else:

@@ -143,7 +143,8 @@ def first_finished_bias(results: Path, work: Path) -> Iterator[Check]:
             mean = float(row[name])
             errors = [math.sqrt(mean * (1.0 - mean) / size) for size in (len(outcomes), int(row["batches"]) * count)]
             yield near(f"{row['env'].removeprefix('sppo_rl/')}, {name}", mean, float(np.mean(outcomes)), *errors)
-        model.env.close()
+        if model.env is not None:
+            model.env.close()
 
 
 def control_throughput(results: Path, work: Path) -> Iterator[Check]:
@@ -178,8 +179,8 @@ def llm_throughput(results: Path, work: Path) -> Iterator[Check]:
     ours = script.Ours(script.make_model(tokenizer), tokenizer)
     theirs = script.Theirs(script.make_model(tokenizer), tokenizer, str(work / "trl"))
     for side in (ours, theirs):
-        side.rate(1)
-    ratios = [ours.rate(1) / theirs.rate(1) for _ in range(2)]
+        side.run(1)
+    ratios = [ours.run(1).rate / theirs.run(1).rate for _ in range(2)]
     th.set_num_threads(threads)
     yield fast("speed beside TRL", committed["ratio_median"], statistics.median(ratios))
 

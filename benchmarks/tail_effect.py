@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -236,7 +237,7 @@ def main() -> None:
                 continue
             settings = {"model": fingerprint(after_training(folder).model), "prompts": arguments.prompts, "k": arguments.k}
             path = arguments.work / f"{algo}_{config.responses}+{further}_seed_{seed}.json"
-            measured = kept(path, settings, lambda of=folder, n=further: measure(of, task, arguments.k, n, arguments.work))
+            measured = kept(path, settings, partial(measure, folder, task, arguments.k, further, arguments.work))
             rows.append({"algo": algo, "seed": seed, "critic_only": further, **measured})
             print(line(rows[-1]), flush=True)
     task.close()

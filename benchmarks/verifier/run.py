@@ -115,7 +115,7 @@ def hostile_pool() -> dict[str, Any]:
         return {
             "seconds_for_all": round(seconds, 3),
             "replaced_workers": pool.restarts,
-            "worker_peak_mib": max(peaks, default=None),
+            "worker_peak_mib": max((peak for peak in peaks if peak is not None), default=None),
             "memory_limit_mib": pool.memory_mb,
         }
 
