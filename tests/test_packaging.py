@@ -59,3 +59,38 @@ def test_the_repository_root_as_working_folder_finds_its_own_envs_and_zoo() -> N
     )
     run = subprocess.run([sys.executable, "-c", script], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert Path(run.stdout.strip()) == REPOSITORY / "envs" / "__init__.py"
+
+
+def test_the_extras_of_rl_zoo3_bring_everything_that_its_command_line_imports(tmp_path: Path) -> None:
+    script = (
+        "import importlib.abc, sys\n"
+        "from importlib.metadata import PackageNotFoundError, packages_distributions, requires\n"
+        "from packaging.requirements import Requirement\n"
+        "from packaging.utils import canonicalize_name as canonical\n"
+        "seen, waiting = set(), [('sppo-rl', ('control', 'zoo', 'rl-zoo3'))]\n"
+        "while waiting:\n"
+        "    name, extras = waiting.pop()\n"
+        "    if (name, extras) in seen:\n"
+        "        continue\n"
+        "    seen.add((name, extras))\n"
+        "    try:\n"
+        "        wanted = [Requirement(each) for each in requires(name) or ()]\n"
+        "    except PackageNotFoundError:\n"
+        "        continue  # another system's\n"
+        "    for each in wanted:\n"
+        "        if each.marker is None or any(each.marker.evaluate({'extra': extra}) for extra in (*extras, '')):\n"
+        "            waiting.append((canonical(each.name), tuple(sorted(each.extras))))\n"
+        "brought = {name for name, _ in seen}\n"
+        "others = {m for m, names in packages_distributions().items() if not brought & set(map(canonical, names))}\n"
+        "class Absent(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name.split('.')[0] in others - {'sppo_rl', 'packaging'}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import sppo_rl.zoo.rl_zoo3\n"
+        "sppo_rl.zoo.rl_zoo3.register()\n"
+        "import rl_zoo3.cli\n"
+    )
+    # elsewhere: what a build left in the repository would be taken for an installation
+    run = subprocess.run([sys.executable, "-I", "-c", script], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
