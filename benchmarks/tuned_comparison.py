@@ -1,0 +1,108 @@
+"""Every algorithm tuned alike on one control task, then compared on seeds that no trial has seen.
+
+Each gets the same number of trials of the same length in the search space of ``sppo-rl tune``, which is the same for what the algorithms
+share; the first trial is the settings of its YAML file. The settings with the highest mean success at a trial's end are then trained with
+five other seeds. Beside them, on the same seeds, runs each algorithm as its file has it. What was done before is kept in ``--work``.
+
+    python benchmarks/tuned_comparison.py --trials 20 --tune-episodes 2000 --episodes 3000 --seeds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch as th
+
+from sppo_rl.zoo import provenance
+from sppo_rl.zoo.compare import compare
+from sppo_rl.zoo.names import ALGORITHMS
+from sppo_rl.zoo.results import write_atomically
+from sppo_rl.zoo.runs import RunSpec
+from sppo_rl.zoo.tune import tune
+
+TUNING_SEEDS, EVALUATION_EPISODES = 2, 200
+FIRST_SEED = 100
+"""Of the comparison: a trial's runs have seeds 0 and 1."""
+HERE = Path(__file__).resolve().parent
+
+
+def best_settings(algo: str, env_id: str, episodes: int, trials: int, folder: Path) -> dict[str, Any]:
+    """Do what is left of an algorithm's study; its best trial."""
+    th.set_num_threads(1)
+    specs = [
+        RunSpec(algo, env_id, seed=seed, episodes=episodes, eval_every=episodes, eval_episodes=EVALUATION_EPISODES).check()
+        for seed in range(TUNING_SEEDS)
+    ]
+    study = tune(specs, trials, folder / f"{algo}.log")
+    done = [trial.value for trial in study.trials if trial.value is not None]
+    before = next((trial.value for trial in study.trials if trial.user_attrs.get("settings_before")), None)
+    return {
+        "trials": len(done),
+        "success_of_the_file": before,
+        "success_of_the_best": study.best_value,
+        "trials_above_the_file": sum(before is None or value > before for value in done),
+        "hyperparameters": study.best_trial.user_attrs["hyperparameters"],
+    }
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="sppo_rl/PrecisionCartPole200-v0", metavar="ID")
+    parser.add_argument("--algos", nargs="+", default=list(ALGORITHMS), choices=list(ALGORITHMS), metavar="NAME")
+    parser.add_argument("--trials", type=int, default=20)
+    parser.add_argument("--tune-episodes", type=int, default=2000, help="of each run of a trial")
+    parser.add_argument("--episodes", type=int, default=3000, help="of each run of the comparison")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=Path("runs/tuned_comparison"))
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "tuned_comparison")
+    arguments = parser.parse_args()
+    task = arguments.env.removeprefix("sppo_rl/").removesuffix("-v0")
+    search = partial(
+        best_settings,
+        env_id=arguments.env,
+        episodes=arguments.tune_episodes,
+        trials=arguments.trials,
+        folder=arguments.work / task / "studies",
+    )
+    with ProcessPoolExecutor(arguments.jobs) as pool:
+        found = dict(zip(arguments.algos, pool.map(search, arguments.algos), strict=True))
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    command = " ".join(["python", "benchmarks/tuned_comparison.py", *sys.argv[1:]])
+    write_atomically(
+        arguments.out / f"{task}.json",
+        json.dumps({**provenance.describe(), "command": command, "env": arguments.env, "tuned": found}, indent=1) + "\n",
+    )
+    failed = 0
+    for kind in ("tuned", "as_in_the_file"):
+        specs = [
+            RunSpec(
+                algo,
+                arguments.env,
+                seed=FIRST_SEED + number,
+                episodes=arguments.episodes,
+                overrides=found[algo]["hyperparameters"] if kind == "tuned" else {},
+                eval_every=arguments.episodes // 10,
+                eval_episodes=EVALUATION_EPISODES,
+            ).check()
+            for number in range(arguments.seeds)
+            for algo in arguments.algos
+        ]
+        folder = arguments.work / task / kind
+        failed += compare(specs, folder, arguments.jobs)
+        target = arguments.out / task / kind
+        target.mkdir(parents=True, exist_ok=True)
+        for name in ("results.csv", "summary.csv", "references.csv", "table.md", "plot.png"):
+            shutil.copy(folder / name, target / name)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
