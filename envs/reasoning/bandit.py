@@ -109,7 +109,9 @@ class ReasoningTask:
         # what a model says after its end-of-sequence token is no part of the response
         cut = [ids[: ids.index(self.eos)] if self.eos in ids else ids for ids in sampled]
         known = len(self.tokenizer)
-        texts = [self.tokenizer.decode([token for token in ids if token < known], skip_special_tokens=True) for ids in cut]
+        # an array, since transformers looks at each token of a list
+        shown = [np.array([token for token in ids if token < known], dtype=np.int64) for ids in cut]
+        texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in shown]
         problems = [self.problems[index] for index in indices]
         verdicts = score_batch(self.scorer, problems, texts, sampled)
         infos = [

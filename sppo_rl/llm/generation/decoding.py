@@ -19,12 +19,15 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from torch import nn
 from transformers import DynamicCache, PreTrainedModel
 
 LEAN_KINDS = ("llama", "mistral", "qwen2")
 """``config.model_type`` of the models that :class:`LlamaDecoding` knows."""
 _ROOM = 16
 """The least number of columns that a full cache grows by."""
+_SMALL = 2**20
+"""Numbers in weights that are worth joining: beyond this the product itself takes the time, and copies take memory."""
 
 
 class ModelDecoding:
@@ -98,6 +101,10 @@ class LlamaDecoding(ModelDecoding):
         layers = self.cache.layers
         self.keys, self.values = [layer.keys for layer in layers], [layer.values for layer in layers]
         del self.cache
+        self._inputs = [
+            _Together(layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj) for layer in body.layers
+        ]
+        self._gates = [_Together(layer.mlp.gate_proj, layer.mlp.up_proj) for layer in body.layers]
         # added to the scores: 0 where a row may look, minus infinity where it may not
         hidden = self.visible == 0
         self.mask = th.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -th.inf)
@@ -112,24 +119,26 @@ class LlamaDecoding(ModelDecoding):
         body: Any = self.body
         states = body.embed_tokens(tokens)
         turn = body.rotary_emb(states, self.position.unsqueeze(1))
-        for layer, keys, values in zip(body.layers, self.keys, self.values, strict=True):
-            normed = layer.input_layernorm(states)
-            states = states + self._attend(layer.self_attn, normed, turn, keys, values)
-            normed, mlp = layer.post_attention_layernorm(states), layer.mlp
-            states = states + mlp.down_proj(mlp.act_fn(mlp.gate_proj(normed)).mul_(mlp.up_proj(normed)))
-        self.hidden = body.norm(states)
+        for layer, inputs, gates, keys, values in zip(
+            body.layers, self._inputs, self._gates, self.keys, self.values, strict=True
+        ):
+            states = states + self._attend(layer.self_attn, inputs(_normed(states, layer.input_layernorm)), turn, keys, values)
+            gate, up = gates(_normed(states, layer.post_attention_layernorm)).chunk(2, dim=1)
+            states = states + layer.mlp.down_proj(layer.mlp.act_fn(gate).mul_(up))
+        self.hidden = _normed(states, body.norm)
         self.filled += 1
 
     def _attend(
-        self, layer: Any, states: th.Tensor, turn: tuple[th.Tensor, th.Tensor], keys: th.Tensor, values: th.Tensor
+        self, layer: Any, inputs: th.Tensor, turn: tuple[th.Tensor, th.Tensor], keys: th.Tensor, values: th.Tensor
     ) -> th.Tensor:
-        """(n, H): one query of each row on everything before it and on itself."""
+        """(n, H): one query of each row on everything before it and on itself; the inputs are queries, keys and values side by side."""
         rows, groups, columns, width = keys.shape
-        query = _rotated(layer.q_proj(states).view(rows, -1, width), turn)
-        keys[:, :, self.filled] = _rotated(layer.k_proj(states).view(rows, groups, width), turn)
-        values[:, :, self.filled] = layer.v_proj(states).view(rows, groups, width)
+        heads = inputs.view(rows, -1, width)
+        turned = _rotated(heads[:, :-groups], turn)
+        keys[:, :, self.filled] = turned[:, -groups:]
+        values[:, :, self.filled] = heads[:, -groups:]
         # the query heads that share keys lie side by side: one product for all of them
-        query = (query * layer.scaling).view(rows * groups, -1, width)
+        query = (turned[:, :-groups] * layer.scaling).view(rows * groups, -1, width)
         scores = th.bmm(query, keys.view(rows * groups, columns, width).transpose(1, 2))
         scores.view(rows, -1, columns).add_(self.mask.unsqueeze(1))
         found = th.bmm(scores.softmax(dim=2), values.view(rows * groups, columns, width))
@@ -155,6 +164,32 @@ class LlamaDecoding(ModelDecoding):
             for number, old in enumerate(states):
                 states[number] = old[rows]
         self.hidden, self.mask, self.position = self.hidden[rows], self.mask[rows], self.position[rows]
+
+
+class _Together:
+    """
+    Several layers that read the same, as one: (n, in) to (n, sum of out).
+
+    :param layers: linear, or what stands for one (an adapter)
+    """
+
+    def __init__(self, *layers: Any):
+        self._layers, self._weight, self._bias = layers, None, None
+        if all(type(layer) is nn.Linear for layer in layers) and sum(layer.weight.numel() for layer in layers) <= _SMALL:
+            self._weight = th.cat([layer.weight for layer in layers])
+            if any(layer.bias is not None for layer in layers):
+                parts = [layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in layers]
+                self._bias = th.cat(parts)
+
+    def __call__(self, states: th.Tensor) -> th.Tensor:
+        if self._weight is None:
+            return th.cat([layer(states) for layer in self._layers], dim=1)
+        return nn.functional.linear(states, self._weight, self._bias)
+
+
+def _normed(states: th.Tensor, norm: Any) -> th.Tensor:
+    """What a Llama's own norm computes, in one call."""
+    return nn.functional.rms_norm(states, norm.weight.shape, norm.weight, norm.variance_epsilon)
 
 
 def _rotated(states: th.Tensor, turn: tuple[th.Tensor, th.Tensor]) -> th.Tensor:
