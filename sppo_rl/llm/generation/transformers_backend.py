@@ -52,7 +52,7 @@ class TransformersGenerator:
     def offload(self) -> None:
         """Nothing to hand back: the weights are the trainer's, and the cache lives as long as a call."""
 
-    @th.no_grad()
+    @th.inference_mode()
     def generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, version: int) -> list[Response]:
         """
         Sample one response to each prompt; see :class:`~sppo_rl.llm.generation.Generator`.
