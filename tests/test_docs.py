@@ -31,6 +31,7 @@ RESULTS = REPOSITORY / "benchmarks" / "results"
 PAGES = [REPOSITORY / "README.md", *sorted(DOCS.rglob("*.md")), REPOSITORY / "benchmarks" / "README.md"]
 ALGORITHMS: dict[str, type[SequenceAlgorithm]] = {"SPPO": SPPO, "PPO": PPO, "GRPO": GRPO, "RLOO": RLOO, "ReMax": ReMax}
 COMPARED = {"SPPO": "sppo", "PPO (ours)": "ppo", "PPO (SB3)": "sb3-ppo", "PPO (Stable-Baselines3)": "sb3-ppo"}
+COMPARED |= {"PPO + BCE": "ppo-bce", "GRPO": "grpo", "RLOO": "rloo", "ReMax": "remax"}
 every_algorithm = pytest.mark.parametrize("name", ALGORITHMS)
 every_page = pytest.mark.parametrize("page", PAGES, ids=[str(page.relative_to(REPOSITORY)) for page in PAGES])
 
@@ -282,6 +283,39 @@ def test_language_tables_are_the_committed_ones(study: str) -> None:
     committed = list(table((RESULTS / "language" / study / "table.md").read_text()))
     assert len(committed) > 10
     assert [row for row in table(page) if row in committed] == committed
+
+
+def test_language_speed_and_memory_are_the_committed_ones() -> None:
+    page = section(DOCS / "llm.md", "## Speed and memory")
+    speed, memory = (json.loads((RESULTS / f"llm_{name}.json").read_text()) for name in ("throughput", "memory"))
+    rows = list(table(page))
+    assert rows[1] == [
+        "",
+        f"{speed['ours_tokens_per_second']:,}",
+        f"{speed['trl_tokens_per_second']:,}",
+        f"{speed['ratio_median']:.2f} [{speed['ratio_min']:.2f}, {speed['ratio_max']:.2f}]",
+    ]
+    assert rows[3:] == [
+        [
+            row["configuration"],
+            f"{row['critic_parameters'] / 1e6:.1f}M",
+            f"{row['memory_mib']:,.0f}",
+            f"{row['collect_seconds']:.1f}",
+            f"{row['update_seconds']:.1f}",
+        ]
+        for row in memory["rows"]
+    ]
+
+
+def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
+    shown = list(table(section(DOCS / "results.md", "## The other rivals")))[1:]
+    assert len(shown) == 16
+    for task, label, success, greedy, area, episodes in shown:
+        row = summary("control_rivals", task)[COMPARED[label]]
+        assert success == f"{decimals(row['success'])} ± {decimals(row['success_std'])} {interval(row, 'success')}"
+        assert greedy == decimals(row["greedy_success"])
+        assert area == f"{decimals(row['area'])} {interval(row, 'area')}"
+        assert episodes == f"{float(row['episodes']):,.0f}"
 
 
 def test_figures_over_all_tasks_are_those_of_the_report() -> None:
