@@ -277,11 +277,11 @@ def test_speed_is_the_committed_one(page: Path) -> None:
         assert found == [cells[f"sppo_rl/{task}-v0", schedule] for schedule in ("1x4", "4x10")]
 
 
-@pytest.mark.parametrize("study", ["equal_responses", "equal_prompts"])
+@pytest.mark.parametrize("study", ["equal_responses", "equal_prompts", "critic_size"])
 def test_language_tables_are_the_committed_ones(study: str) -> None:
     page = section(DOCS / "results-language.md", f"## {study.replace('_', ' ').capitalize()}")
     committed = list(table((RESULTS / "language" / study / "table.md").read_text()))
-    assert len(committed) > 10
+    assert len(committed) >= 8
     assert [row for row in table(page) if row in committed] == committed
 
 
