@@ -318,6 +318,27 @@ def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
         assert episodes == f"{float(row['episodes']):,.0f}"
 
 
+def test_tuned_results_on_the_results_page_are_the_committed_ones() -> None:
+    folder = "tuned_comparison/PrecisionCartPole200"
+    before, tuned = summary(folder, "as_in_the_file"), summary(folder, "tuned")
+    settings = json.loads((RESULTS / f"{folder}.json").read_text())["tuned"]
+    shown = list(table(section(DOCS / "results.md", "## Tuned alike")))[1:]
+    assert {COMPARED[row[0]] for row in shown} == set(settings) == set(tuned)
+    for label, *cells in shown:
+        algo = COMPARED[label]
+        chosen = settings[algo]["hyperparameters"]
+        assert cells == [
+            *(
+                f"{decimals(row['success'])} ± {decimals(row['success_std'])} {interval(row, 'success')}"
+                for row in (before[algo], tuned[algo])
+            ),
+            f"{decimals(tuned[algo]['area'])} {interval(tuned[algo], 'area')}",
+            f"{chosen['learning_rate']:g}",
+            f"{chosen['n_epochs']} × {64 // chosen['batch_size']}",
+            f"{chosen['clip_range']}",
+        ]
+
+
 def test_figures_over_all_tasks_are_those_of_the_report() -> None:
     report = [row for row in table((RESULTS / "report" / "report.md").read_text()) if len(row) == 4][:7]
     page = [row for row in table(section(DOCS / "results.md", "## Over all tasks")) if len(row) == 4]
