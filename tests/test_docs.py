@@ -186,6 +186,12 @@ def interval(row: dict[str, str], name: str) -> str:
     return f"[{decimals(row[f'{name}_low'])}, {decimals(row[f'{name}_high'])}]"
 
 
+def measured(row: dict[str, str]) -> list[str]:
+    """Success, greedy success and area under the curve, as the tables of the results page have them."""
+    success = f"{decimals(row['success'])} ± {decimals(row['success_std'])} {interval(row, 'success')}"
+    return [success, decimals(row["greedy_success"]), f"{decimals(row['area'])} {interval(row, 'area')}"]
+
+
 def summary(folder: str, task: str) -> dict[str, dict[str, str]]:
     with open(RESULTS / folder / task / "summary.csv") as file:
         return {row["algo"]: row for row in csv.DictReader(file)}
@@ -197,9 +203,7 @@ def test_the_comparison_on_the_results_page_is_the_committed_one() -> None:
     assert len(shown) == 18
     for task, label, success, greedy, area, seconds in shown:
         row = summary("control_comparison", task)[COMPARED[label]]
-        assert success == f"{decimals(row['success'])} ± {decimals(row['success_std'])} {interval(row, 'success')}"
-        assert greedy == decimals(row["greedy_success"])
-        assert area == f"{decimals(row['area'])} {interval(row, 'area')}"
+        assert [success, greedy, area] == measured(row)
         assert seconds == f"{float(row['seconds']):.1f}"
 
 
@@ -242,9 +246,7 @@ def test_critic_init_on_the_results_page_is_the_committed_one() -> None:
     for task, choice, success, greedy, area in shown:
         in_file = settings[f"sppo_rl/{task}-v0"]["critic_init"] or "None"
         row = summary("control_comparison" if choice.strip("`") == in_file else "critic_init", task)["sppo"]
-        assert success == f"{decimals(row['success'])} ± {decimals(row['success_std'])} {interval(row, 'success')}"
-        assert greedy == decimals(row["greedy_success"])
-        assert area == f"{decimals(row['area'])} {interval(row, 'area')}"
+        assert [success, greedy, area] == measured(row)
 
 
 def test_the_readme_has_the_committed_comparison() -> None:
@@ -289,12 +291,9 @@ def test_language_speed_and_memory_are_the_committed_ones() -> None:
     page = section(DOCS / "llm.md", "## Speed and memory")
     speed, memory = (json.loads((RESULTS / f"llm_{name}.json").read_text()) for name in ("throughput", "memory"))
     rows = list(table(page))
-    assert rows[1] == [
-        "",
-        f"{speed['ours_tokens_per_second']:,}",
-        f"{speed['trl_tokens_per_second']:,}",
-        f"{speed['ratio_median']:.2f} [{speed['ratio_min']:.2f}, {speed['ratio_max']:.2f}]",
-    ]
+    ratio = f"{speed['ratio_median']:.2f} [{speed['ratio_min']:.2f}, {speed['ratio_max']:.2f}]"
+    assert rows[1] == ["", f"{speed['ours_tokens_per_second']:,}", f"{speed['trl_tokens_per_second']:,}", ratio]
+    assert f"{ratio} times the speed of TRL" in (REPOSITORY / "README.md").read_text()
     assert rows[3:] == [
         [
             row["configuration"],
@@ -312,9 +311,7 @@ def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
     assert len(shown) == 16
     for task, label, success, greedy, area, episodes in shown:
         row = summary("control_rivals", task)[COMPARED[label]]
-        assert success == f"{decimals(row['success'])} ± {decimals(row['success_std'])} {interval(row, 'success')}"
-        assert greedy == decimals(row["greedy_success"])
-        assert area == f"{decimals(row['area'])} {interval(row, 'area')}"
+        assert [success, greedy, area] == measured(row)
         assert episodes == f"{float(row['episodes']):,.0f}"
 
 
@@ -328,11 +325,9 @@ def test_tuned_results_on_the_results_page_are_the_committed_ones() -> None:
         algo = COMPARED[label]
         chosen = settings[algo]["hyperparameters"]
         assert cells == [
-            *(
-                f"{decimals(row['success'])} ± {decimals(row['success_std'])} {interval(row, 'success')}"
-                for row in (before[algo], tuned[algo])
-            ),
-            f"{decimals(tuned[algo]['area'])} {interval(tuned[algo], 'area')}",
+            measured(before[algo])[0],
+            measured(tuned[algo])[0],
+            measured(tuned[algo])[2],
             f"{chosen['learning_rate']:g}",
             f"{chosen['n_epochs']} × {64 // chosen['batch_size']}",
             f"{chosen['clip_range']}",
