@@ -74,7 +74,11 @@ def test_every_token_is_the_choice_that_its_own_prefix_gives(responses_per_pass:
             ended = [row for row in rows if len(responses[row]) == step + 1]
             left = len(running) - len(ended)
             if left < COMPACT_BELOW * len(rows):
-                rows = [row for row in running if row not in ended]
+                # the last ones take the places of those that have ended
+                stay = [row for row in running if row not in ended]
+                kept = [row if row in stay else None for row in rows[:left]]
+                moved = iter([row for row in rows[left:] if row in stay])
+                rows = [next(moved) if row is None else row for row in kept]
 
 
 def test_samples_follow_the_training_distribution() -> None:

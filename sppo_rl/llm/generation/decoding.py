@@ -151,18 +151,25 @@ class LlamaDecoding(ModelDecoding):
         room = max(_ROOM, self.filled // 8)
         for states in (self.keys, self.values):
             for number, old in enumerate(states):
-                states[number] = old.new_zeros(*old.shape[:2], self.filled + room, old.shape[3])
-                states[number][:, :, : self.filled] = old
+                states[number] = old.new_empty(*old.shape[:2], self.filled + room, old.shape[3])
+                states[number][:, :, : self.filled], states[number][:, :, self.filled :] = old, 0.0
         self.mask = th.cat([self.mask, self.mask.new_full((len(self.mask), room), -th.inf)], dim=1)
 
     def keep(self, rows: th.Tensor) -> None:
-        """See :class:`ModelDecoding`."""
+        """
+        See :class:`ModelDecoding`; what stays in its place is not copied.
+
+        :param rows: (m,) int64, m no more than n
+        """
         if self.keys is None:
             super().keep(rows)
             return
+        place = (rows != th.arange(len(rows), device=rows.device)).nonzero().squeeze(1)
+        source = rows[place]
         for states in (self.keys, self.values):
             for number, old in enumerate(states):
-                states[number] = old[rows]
+                old[place] = old[source]
+                states[number] = old[: len(rows)]
         self.hidden, self.mask, self.position = self.hidden[rows], self.mask[rows], self.position[rows]
 
 

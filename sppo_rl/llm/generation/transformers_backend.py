@@ -15,7 +15,7 @@ from sppo_rl.llm.models import attention_for_any_shape, output_layer
 from sppo_rl.llm.tokens import compute_in
 
 COMPACT_BELOW = 0.9
-"""Rows whose response has ended leave the batch once fewer than this share are still running: leaving copies the cache."""
+"""Rows whose response has ended leave the batch once fewer than this share are still running: leaving copies some of the cache."""
 
 
 class TransformersGenerator:
@@ -96,7 +96,7 @@ class TransformersGenerator:
                 if left == 0 or step + 1 == budget:
                     break
                 if left < COMPACT_BELOW * len(rows):
-                    keep = running.nonzero().squeeze(1)
+                    keep = close_up(running)
                     decoding.keep(keep)
                     rows, running, tokens = rows[keep], running[keep], tokens[keep]
                 decoding.append(tokens)
@@ -113,6 +113,20 @@ class TransformersGenerator:
                     self.why_not_lean = why_not_lean(self.model.base_model)
             self.lean = self.why_not_lean is None
         return self.lean
+
+
+def close_up(running: th.Tensor) -> th.Tensor:
+    """
+    Which rows take the first places when the others leave: most stay where they are, and the last ones fill the gaps.
+
+    :param running: (n,) bool
+    :return: (m,) int64, of the m rows that are running
+    """
+    rows = running.nonzero().squeeze(1)
+    kept = th.arange(len(rows), device=rows.device)
+    gaps = (~running[: len(rows)]).nonzero().squeeze(1)
+    kept[gaps] = rows[len(rows) - len(gaps) :]
+    return kept
 
 
 @contextmanager
