@@ -92,19 +92,28 @@ def read_json(path: Path) -> Any:
 # ---------------------------------------------------------------- control
 
 
-def control_run(results: Path, folder: Path, task: str, episodes: int, overrides: dict[str, Any]) -> Iterator[Check]:
-    """SPPO on one task, seed 0, the committed budget."""
+def control_run(
+    results: Path,
+    folder: Path,
+    task: str,
+    episodes: int,
+    overrides: dict[str, Any],
+    algo: str = "sppo",
+    eval_episodes: int = 100,
+) -> Iterator[Check]:
+    """One algorithm on one task, the first committed seed, the committed budget."""
     env_id = f"sppo_rl/{task}-v0"
-    committed = runs_of(read_results(results))[env_id, "sppo"]
+    committed = runs_of(read_results(results))[env_id, algo]
+    seed = min(committed)
     spec = RunSpec(
-        "sppo", env_id, seed=0, episodes=episodes, overrides=overrides, eval_every=episodes // 10, eval_episodes=100
+        algo, env_id, seed=seed, episodes=episodes, overrides=overrides, eval_every=episodes // 10, eval_episodes=eval_episodes
     )
     _, evaluation = train_control(spec, folder)
     finals = [rows[-1]["success"] for rows in committed.values()]
     mean, found = statistics.mean(finals), evaluation.rows[-1]
     chance = math.sqrt(mean * (1.0 - mean) / spec.eval_episodes)
-    yield same(f"{task}, episodes of the run", committed[0][-1]["episodes"], found["episodes"])
-    yield near(f"{task}, final success", mean, found["success"], statistics.stdev(finals), chance)
+    yield same(f"{task}, {algo}, episodes of the run", committed[seed][-1]["episodes"], found["episodes"])
+    yield near(f"{task}, {algo}, final success", mean, found["success"], statistics.stdev(finals), chance)
 
 
 def control_comparison(results: Path, work: Path) -> Iterator[Check]:
@@ -115,6 +124,19 @@ def control_comparison(results: Path, work: Path) -> Iterator[Check]:
 def critic_init(results: Path, work: Path) -> Iterator[Check]:
     """The smallest task of critic_init.sh."""
     yield from control_run(results, work / "critic_init", "Pendulum", 1000, {"critic_init": None})
+
+
+def control_rivals(results: Path, work: Path) -> Iterator[Check]:
+    """The best and the worst of the other rivals on the task where seeds differ least."""
+    for algo in ("ppo-bce", "remax"):
+        yield from control_run(results, work / "control_rivals" / algo, "PrecisionCartPole200", 5000, {}, algo)
+
+
+def tuned_comparison(results: Path, work: Path) -> Iterator[Check]:
+    """SPPO with the settings that its committed study found."""
+    settings = read_json(results)["tuned"]["sppo"]["hyperparameters"]
+    runs = results.parent / results.stem / "tuned" / "results.csv"
+    yield from control_run(runs, work / "tuned", results.stem, 3000, settings, eval_episodes=200)
 
 
 def control_claims(results: Path, work: Path) -> Iterator[Check]:
@@ -343,6 +365,8 @@ CELLS: dict[str, tuple[str, Callable[[Path, Path], Iterator[Check]]]] = {
     "llm_throughput": ("results/llm_throughput.json", llm_throughput),
     "llm_memory": ("results/llm_memory.json", llm_memory),
     "control_comparison": ("results/control_comparison/PrecisionCartPole200/results.csv", control_comparison),
+    "control_rivals": ("results/control_rivals/PrecisionCartPole200/results.csv", control_rivals),
+    "tuned_comparison": ("results/tuned_comparison/PrecisionCartPole200.json", tuned_comparison),
     "critic_init": ("results/critic_init/Pendulum/results.csv", critic_init),
     "control_claims": ("results/control_claims.json", control_claims),
     "first_finished_bias": ("results/first_finished_bias.csv", first_finished_bias),

@@ -287,6 +287,28 @@ def test_language_tables_are_the_committed_ones(study: str) -> None:
     assert [row for row in table(page) if row in committed] == committed
 
 
+def test_figures_of_the_verifier_are_the_committed_ones() -> None:
+    found = json.loads((REPOSITORY / "benchmarks" / "verifier" / "results.json").read_text())
+    page, _ = section(DOCS / "verifier.md", "## Measured").split("### A second corpus")
+    rows = {row[0]: row[1:] for row in table(page)}
+
+    def rate(value: float) -> str:
+        return f"{value:.3f}".removeprefix("0") if value < 1.0 else "1.000"
+
+    inputs = found["hostile"]["sppo_rl"]["inputs"]
+    slow = {
+        "sppo_rl": inputs - found["hostile"]["sppo_rl"]["within_5_s"],
+        "math-verify 0.9.0": len(found["hostile"]["math-verify 0.9.0"]["over_5_s_or_died"]),
+    }
+    for shown, name in {"`sppo_rl`, in one process": "sppo_rl", "math-verify 0.9.0": "math-verify 0.9.0"}.items():
+        figures = found["corpus"][name]
+        expected = [rate(figures["true_positive_rate"]), rate(figures["false_positive_rate"])]
+        assert rows[shown][:2] == expected
+        assert float(rows[shown][2]) == pytest.approx(figures["seconds_per_1000"], rel=0.02)
+        assert rows[shown][3].startswith(f"{slow[name]} of {inputs}")
+    assert f"All of {inputs} hostile inputs" in (REPOSITORY / "README.md").read_text()
+
+
 def test_language_speed_and_memory_are_the_committed_ones() -> None:
     page = section(DOCS / "llm.md", "## Speed and memory")
     speed, memory = (json.loads((RESULTS / f"llm_{name}.json").read_text()) for name in ("throughput", "memory"))
