@@ -18,30 +18,30 @@ def scripts_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_counts_as_agreement() -> None:
-    import quick
+    from agreement import fast, near, same
 
-    assert quick.near("", 0.5, 0.59, 0.03).agrees
-    assert not quick.near("", 0.5, 0.60, 0.03).agrees
+    assert near("", 0.5, 0.59, 0.03).agrees
+    assert not near("", 0.5, 0.60, 0.03).agrees
     # errors of 3 and 4 are one of 5
-    assert quick.near("", 0.0, 14.9, 3.0, 4.0).agrees
-    assert not quick.near("", 0.0, 15.1, 3.0, 4.0).agrees
-    assert quick.fast("", 6.0, 3.0).agrees
-    assert not quick.fast("", 6.0, 2.9).agrees
-    assert not quick.same("", 1.0, 0.999).agrees
-    assert not quick.near("", 0.5, math.nan, 1.0).agrees
+    assert near("", 0.0, 14.9, 3.0, 4.0).agrees
+    assert not near("", 0.0, 15.1, 3.0, 4.0).agrees
+    assert fast("", 6.0, 3.0).agrees
+    assert not fast("", 6.0, 2.9).agrees
+    assert not same("", 1.0, 0.999).agrees
+    assert not near("", 0.5, math.nan, 1.0).agrees
 
 
 def test_advantages_agree_with_the_committed_ones_and_not_with_others(tmp_path: Path) -> None:
-    import quick
+    from quick_control import advantage_scaling
 
     committed = BENCHMARKS / "results" / "advantage_scaling.json"
-    assert all(check.agrees for check in quick.advantage_scaling(committed, tmp_path))
+    assert all(check.agrees for check in advantage_scaling(committed, tmp_path))
     other = json.loads(committed.read_text(encoding="utf-8"))
     for row in other["rows"]:
         row["grpo"]["sampled"][0] *= 1.1
     path = tmp_path / "other.json"
     path.write_text(json.dumps(other), encoding="utf-8")
-    wrong = [check.what for check in quick.advantage_scaling(path, tmp_path) if not check.agrees]
+    wrong = [check.what for check in advantage_scaling(path, tmp_path) if not check.agrees]
     assert wrong == ["grpo, right, p = 0.05", "grpo, right, p = 0.5"]
 
 
@@ -49,13 +49,14 @@ def test_a_disagreement_is_the_exit_code_and_an_absent_result_is_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     import quick
+    from agreement import same
 
     (tmp_path / "there.json").write_text("{}", encoding="utf-8")
     monkeypatch.setattr(quick, "HERE", tmp_path)
 
     def outcome(**cells: tuple[str, float]) -> int:
         made = {
-            name: (place, lambda results, work, found=found: iter([quick.same("a figure", 1.0, found)]))
+            name: (place, lambda results, work, found=found: iter([same("a figure", 1.0, found)]))
             for name, (place, found) in cells.items()
         }
         monkeypatch.setattr(quick, "CELLS", made)
