@@ -67,3 +67,12 @@ def test_a_disagreement_is_the_exit_code_and_an_absent_result_is_none(
     assert "absent" in capsys.readouterr().out
     assert outcome(good=("there.json", 1.0), bad=("there.json", 2.0)) == 1
     assert "DISAGREES" in capsys.readouterr().out
+
+
+def test_every_committed_result_has_a_cell() -> None:
+    """But for pages made of others, and for what needs a GPU."""
+    from quick import CELLS
+
+    covered = {Path(place).relative_to("results").parts[0] for place, _ in CELLS.values() if place.startswith("results/")}
+    committed = {path.name for path in (BENCHMARKS / "results").iterdir() if path.suffix != ".png"}
+    assert committed - covered == {"report", "report_rivals", "gpu_smoke.json"}
