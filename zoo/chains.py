@@ -39,18 +39,21 @@ def is_held_out(expression: str) -> bool:
     return zlib.crc32(expression.encode()) % _HELD_OUT == 0
 
 
-def chain_problems(size: int, seed: int = 0, held_out: bool = False) -> list[Problem]:
+def chain_problems(size: int, seed: int = 0, held_out: bool = False, min_digits: int = DIGITS[0]) -> list[Problem]:
     """
     Make problems.
 
     :param size: how many
     :param seed: of reasoning_gym's generator; sets of different seeds may share problems, training and held-out problems never
     :param held_out: whether to make problems to train on or to test on
+    :param min_digits: of every term; 2 makes the harder half alone, of which a beginner solves one in sixteen
     :return: with the verifier of reasoning_gym; equal arguments give equal problems
-    :raises ValueError: if ``size`` is not positive or ``seed`` is negative
+    :raises ValueError: if ``size`` is not positive, ``seed`` is negative, or no term has so many digits
     """
     if size < 1 or seed < 0:
         raise ValueError(f"Problems need a size of at least 1 and a seed of at least 0, got {size} and {seed}.")
+    if not DIGITS[0] <= min_digits <= DIGITS[1]:
+        raise ValueError(f"min_digits must be {DIGITS[0]} or {DIGITS[1]}, got {min_digits}.")
     share = 1.0 / _HELD_OUT if held_out else 1.0 - 1.0 / _HELD_OUT
     # reasoning_gym seeds its k-th problem with seed + k: sets of neighbouring seeds would be the same but for one problem
     first = seed * 100_000_000
@@ -60,7 +63,7 @@ def chain_problems(size: int, seed: int = 0, held_out: bool = False) -> list[Pro
         more = int((size - len(found)) / share) + 64
         batch = from_reasoning_gym(
             TASK, more, first + drawn, instruction="",
-            min_terms=TERMS[0], max_terms=TERMS[1], min_digits=DIGITS[0], max_digits=DIGITS[1],
+            min_terms=TERMS[0], max_terms=TERMS[1], min_digits=min_digits, max_digits=DIGITS[1],
         )  # fmt: skip
         for problem in batch:
             expression = _expression(problem)

@@ -111,6 +111,16 @@ def test_problems_are_what_they_are_said_to_be(problems: list[Problem]) -> None:
     assert (min(digits), max(digits)) == DIGITS
 
 
+def test_the_harder_half_has_terms_of_two_digits_only() -> None:
+    hard = chain_problems(200, seed=5, min_digits=2)
+    assert {len(number) for problem in hard for number in re.findall(r"\d+", str(problem.prompt))} == {2}
+    assert {len(re.findall(r"\d+", str(problem.prompt))) for problem in hard} == {3, 4, 5, 6}
+    assert all(int(problem.answer) == eval(str(problem.prompt).rstrip("=")) for problem in hard)
+    assert not any(is_held_out(str(problem.prompt)) for problem in hard)
+    with pytest.raises(ValueError, match=r"min_digits must be 1 or 2, got 3"):
+        chain_problems(10, min_digits=3)
+
+
 def test_equal_seeds_give_equal_problems_and_others_do_not(problems: list[Problem]) -> None:
     again, other = chain_problems(400, seed=5), chain_problems(400, seed=6)
     assert [problem.prompt for problem in again] == [problem.prompt for problem in problems]
