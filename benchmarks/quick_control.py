@@ -26,10 +26,11 @@ def control_run(
     overrides: dict[str, Any],
     algo: str = "sppo",
     eval_episodes: int = 100,
+    label: str | None = None,
 ) -> Iterator[Check]:
-    """One algorithm on one task, the first committed seed, the committed budget."""
+    """One algorithm on one task, the first committed seed, the committed budget; the label is what its rows are called."""
     env_id = f"sppo_rl/{task}-v0"
-    committed = runs_of(read_results(results))[env_id, algo]
+    committed = runs_of(read_results(results))[env_id, label or algo]
     seed = min(committed)
     spec = RunSpec(
         algo, env_id, seed=seed, episodes=episodes, overrides=overrides, eval_every=episodes // 10, eval_episodes=eval_episodes
@@ -38,8 +39,8 @@ def control_run(
     finals = [rows[-1]["success"] for rows in committed.values()]
     mean, found = statistics.mean(finals), evaluation.rows[-1]
     chance = math.sqrt(mean * (1.0 - mean) / spec.eval_episodes)
-    yield same(f"{task}, {algo}, episodes of the run", committed[seed][-1]["episodes"], found["episodes"])
-    yield near(f"{task}, {algo}, final success", mean, found["success"], statistics.stdev(finals), chance)
+    yield same(f"{task}, {label or algo}, episodes of the run", committed[seed][-1]["episodes"], found["episodes"])
+    yield near(f"{task}, {label or algo}, final success", mean, found["success"], statistics.stdev(finals), chance)
 
 
 def control_comparison(results: Path, work: Path) -> Iterator[Check]:
@@ -63,6 +64,16 @@ def tuned_comparison(results: Path, work: Path) -> Iterator[Check]:
     settings = read_json(results)["tuned"]["sppo"]["hyperparameters"]
     runs = results.parent / results.stem / "tuned" / "results.csv"
     yield from control_run(runs, work / "tuned", results.stem, 3000, settings, eval_episodes=200)
+
+
+def step_signal(results: Path, work: Path) -> Iterator[Check]:
+    """The step at which all that is for single steps has been taken away."""
+    import step_signal as script
+
+    label = "SPPO, the same settings"
+    algo, settings = script.variants()[label]
+    task = script.ENV.removeprefix("sppo_rl/").removesuffix("-v0")
+    yield from control_run(results, work / "step_signal", task, 3000, settings, algo, script.EVALUATION_EPISODES, label)
 
 
 def control_claims(results: Path, work: Path) -> Iterator[Check]:

@@ -14,9 +14,17 @@ from transformers import AutoModelForCausalLM
 from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.checkpoint import load_checkpoint, save_checkpoint
-from sppo_rl.envs.reasoning import MathReasoningEnv, from_pairs
 from sppo_rl.llm.generation import Sampling, TransformersGenerator
-from tests.llm.conftest import EOS, TOKENIZER, VOCABULARY, echo_env, tiny_config, tiny_model
+from tests.llm.conftest import (
+    EOS,
+    MASTERED,
+    VOCABULARY,
+    digit_learner,
+    echo_env,
+    greedy_success,
+    tiny_config,
+    tiny_model,
+)
 from tests.llm.test_policy import actions, make, observe, with_live_head
 
 pytestmark = [
@@ -93,29 +101,9 @@ def test_samples_follow_the_policy_and_its_seed() -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_sppo_masters_a_task(dtype: str) -> None:
     """As on the CPU: three prompts are learned, and the critic knows that no answer to the fourth is right."""
-    pairs = [("0?", "0"), ("a1?", "1"), ("ab2?", "2"), ("3?", "none")]
-    model = SPPO(
-        "TransformerPolicy",
-        MathReasoningEnv(from_pairs(pairs), TOKENIZER, 8, 1, lambda response, gold: float(response == gold)),
-        learning_rate=3e-3,
-        critic_learning_rate=1e-2,
-        n_episodes=128,
-        batch_size=64,
-        n_epochs=2,
-        critic_init="first_batch",
-        policy_kwargs={
-            "model": tiny_config(64, 1, initializer_range=0.05),
-            "critic": tiny_config(16, 1, initializer_range=0.2),
-            "dtype": dtype,
-        },
-        seed=0,
-        device="cuda",
-    ).learn(128 * 24)
-    assert model.env is not None
-    responses, _ = model.predict(model.env.reset(), deterministic=True)  # type: ignore[arg-type]
-    _, rewards, _, _ = model.env.step(responses)
-    assert np.mean(rewards) == 0.75
-    solvability = model.policy.critic.predict_solvability([prompt for prompt, _ in pairs])  # type: ignore[attr-defined]
+    model = digit_learner(MASTERED, "cuda", dtype=dtype).learn(128 * 24)
+    assert greedy_success(model) == 0.75
+    solvability = model.policy.critic.predict_solvability([prompt for prompt, _ in MASTERED])  # type: ignore[attr-defined]
     assert solvability[:3].min() > 0.6
     assert solvability[3] < 0.4
 

@@ -13,11 +13,10 @@ from transformers import AutoModelForCausalLM
 
 from sppo_rl import RLOO, SPPO
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
-from sppo_rl.envs.reasoning import MathReasoningEnv, from_pairs
 from sppo_rl.llm import PromptCritic, TransformerPolicy
 from sppo_rl.llm.generation import TransformersGenerator
 from sppo_rl.llm.lora import merged_parameters
-from tests.llm.conftest import TOKENIZER, echo_env, tiny_config, tiny_model
+from tests.llm.conftest import TOKENIZER, digit_learner, echo_env, greedy_success, tiny_config, tiny_model
 from tests.llm.test_policy import actions, make, observe
 from tests.llm.test_saving import assert_same_weights
 
@@ -131,29 +130,10 @@ def test_rloos_reference_is_the_model_without_what_the_adapters_learnt() -> None
 
 
 def test_a_run_learns_the_digit() -> None:
-    """The frozen weights are random: what is learnt is in the adapters alone. Chance is one in 18."""
-    model = SPPO(
-        "TransformerPolicy",
-        MathReasoningEnv(
-            from_pairs([(f"{n}?", str(n)) for n in range(3)]), TOKENIZER, 8, 1, lambda response, gold: float(response == gold)
-        ),
-        learning_rate=1e-2,
-        n_episodes=128,
-        batch_size=64,
-        n_epochs=2,
-        critic_init="first_batch",
-        policy_kwargs={
-            "model": tiny_config(64, 1, initializer_range=0.05),
-            "lora": {**LORA, "r": 16, "lora_alpha": 32},
-            "critic": tiny_config(16, 1, initializer_range=0.2),
-        },
-        seed=0,
-        device="cpu",
-    )
-    model.learn(128 * 20)
-    assert model.env is not None
-    responses, _ = model.predict(model.env.reset(), deterministic=True)  # type: ignore[arg-type]
-    assert np.mean(model.env.step(responses)[1]) == 1.0
+    """The frozen weights are random: what is learnt is in the adapters alone."""
+    pairs = [(f"{n}?", str(n)) for n in range(3)]
+    model = digit_learner(pairs, "cpu", learning_rate=1e-2, lora={**LORA, "r": 16, "lora_alpha": 32})
+    assert greedy_success(model.learn(128 * 20)) == 1.0
 
 
 def test_messages() -> None:

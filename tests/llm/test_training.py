@@ -6,15 +6,14 @@ import subprocess
 import sys
 from typing import Any
 
-import numpy as np
 import pytest
 import torch as th
 
 from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
 from sppo_rl.algorithm import SequenceAlgorithm
-from sppo_rl.envs.reasoning import MathReasoningEnv, MathReasoningVecEnv, from_pairs
+from sppo_rl.envs.reasoning import MathReasoningVecEnv
 from sppo_rl.episodes import EpisodeBatch
-from tests.llm.conftest import EOS, TOKENIZER, VOCABULARY, echo_env, tiny_config
+from tests.llm.conftest import EOS, MASTERED, VOCABULARY, digit_learner, echo_env, greedy_success, tiny_config
 
 SMALL = {"model": tiny_config(16, 1)}
 
@@ -73,31 +72,10 @@ def test_groups_share_their_prompt() -> None:
 
 
 def test_sppo_masters_a_task_that_depends_on_the_prompt() -> None:
-    """Chance is one in 18; the policy has 39,000 weights. No answer to the last prompt is right, and the critic comes to know it."""
-    pairs = [("0?", "0"), ("a1?", "1"), ("ab2?", "2"), ("3?", "none")]
-    model = SPPO(
-        "TransformerPolicy",
-        MathReasoningEnv(from_pairs(pairs), TOKENIZER, 8, 1, lambda response, gold: float(response == gold)),
-        learning_rate=3e-3,
-        critic_learning_rate=1e-2,
-        n_episodes=128,
-        batch_size=64,
-        n_epochs=2,
-        critic_init="first_batch",
-        policy_kwargs={
-            "model": tiny_config(64, 1, initializer_range=0.05),
-            "critic": tiny_config(16, 1, initializer_range=0.2),
-        },
-        seed=0,
-        device="cpu",
-    )
-    model.learn(128 * 20)
-    assert model.env is not None
-    responses, _ = model.predict(model.env.reset(), deterministic=True)  # type: ignore[arg-type]
-    assert responses.shape == (128, 1)
-    _, rewards, _, _ = model.env.step(responses)
-    assert np.mean(rewards) == 0.75
-    solvability = model.policy.critic.predict_solvability([prompt for prompt, _ in pairs])  # type: ignore[attr-defined]
+    """No answer to the last prompt is right, and the critic comes to know it."""
+    model = digit_learner(MASTERED, "cpu").learn(128 * 20)
+    assert greedy_success(model) == 0.75
+    solvability = model.policy.critic.predict_solvability([prompt for prompt, _ in MASTERED])  # type: ignore[attr-defined]
     assert solvability[:3].min() > 0.7
     assert solvability[3] < 0.3
 
