@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ class ReasoningTask:
     The problems, encoded, and the judgement of responses to them.
 
     :param problems: the problems; those whose prompt does not fit are dropped and counted in :attr:`dropped`
-    :param tokenizer: a Hugging Face tokenizer
+    :param tokenizer: a Hugging Face tokenizer, or the hub name or folder to load one from
     :param max_prompt_tokens: longest prompt
     :param max_new_tokens: longest response, the end-of-sequence token included
     :param verifier: a scorer, a pool, a function of (response, gold), or ``None`` for a pool of its own
@@ -49,6 +50,11 @@ class ReasoningTask:
             )
         if not problems:
             raise ValueError("No problems were given.")
+        if isinstance(tokenizer, str | PathLike):
+            # transformers takes seconds to import, and a tokenizer that is there already does not need it
+            from sppo_rl.llm.loading import load_tokenizer
+
+            tokenizer = load_tokenizer(tokenizer)
         self.tokenizer = tokenizer
         self.problems, self.encoded, self.dropped = fit(problems, tokenizer, max_prompt_tokens, use_chat_template)
         check_round_trip(tokenizer, self.problems[0].messages[-1]["content"])

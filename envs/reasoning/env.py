@@ -36,7 +36,7 @@ class MathReasoningEnv(gym.Env[Any, np.ndarray]):
     ``SPPO("TransformerPolicy", MathReasoningEnv(…))`` makes it by itself, with :meth:`batched`.
 
     :param problems: see :mod:`.problems` for where to get them
-    :param tokenizer: a Hugging Face tokenizer
+    :param tokenizer: a Hugging Face tokenizer, or the hub name or folder to load one from
     :param max_prompt_tokens: problems with longer prompts are dropped (and counted in ``task.dropped``), never cut
     :param max_new_tokens: longest response, end-of-sequence token included
     :param verifier: a :class:`~.rewards.Scorer`, a :class:`~.verifier.VerifierPool`, a function of (response, gold), or ``None`` for a

@@ -23,7 +23,7 @@ class MathReasoningVecEnv(BatchedVecEnv):
     problem, a new seed gets the next one of the order.
 
     :param problems: the problems
-    :param tokenizer: a Hugging Face tokenizer
+    :param tokenizer: a Hugging Face tokenizer, or the hub name or folder to load one from
     :param max_prompt_tokens: problems with longer prompts are dropped and counted in ``task.dropped``
     :param max_new_tokens: longest response, end-of-sequence token included
     :param verifier: see :class:`~.env.MathReasoningEnv`

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ def exported(source: str | Path, part: str) -> Path | None:
     return folder if (folder / "config.json").is_file() else None
 
 
-def load_tokenizer(source: str | Path) -> Any:
+def load_tokenizer(source: str | PathLike[str]) -> Any:
     """
     Load a tokenizer as its folder describes it.
 

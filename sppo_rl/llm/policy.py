@@ -52,7 +52,7 @@ class TransformerPolicy(SequencePolicy):
     :param observation_space: see above
     :param action_space: see above
     :param lr_schedule: of the actor; the engine sets both rates before every update
-    :param model: hub name, local folder, configuration (weights from scratch) or an instance, which is copied
+    :param model: hub name, local folder, configuration (weights from scratch) or an instance, which is copied; must be given
     :param critic: the same for the critic, of any size; ``None`` starts from the actor's weights
     :param critic_tokenizer: the critic's tokenizer, its hub name or folder, if it does not read the same token ids (see
         :class:`~sppo_rl.llm.retokenize.Retokenizer`); not for PPO, whose critic reads the response token by token
@@ -86,7 +86,7 @@ class TransformerPolicy(SequencePolicy):
         observation_space: spaces.Space,
         action_space: spaces.Space,
         lr_schedule: Callable[[float], float],
-        model: ModelSource,
+        model: ModelSource | None = None,
         critic: ModelSource | None = None,
         critic_tokenizer: Any = None,
         lora: LoraOptions | None = None,
@@ -109,6 +109,11 @@ class TransformerPolicy(SequencePolicy):
     ):
         super().__init__(observation_space, action_space)
         self.max_new_tokens, self.vocabulary = read_spaces(observation_space, action_space)
+        if model is None:
+            raise ValueError(
+                "A TransformerPolicy needs a model: pass policy_kwargs={'model': …} with a hub name such as 'Qwen/Qwen2.5-1.5B-Instruct', "
+                "a local folder, a configuration or an instance."
+            )
         if use_sde:
             raise ValueError("use_sde=True is for continuous actions; tokens are sampled from a softmax.")
         if dtype not in _DTYPES:
@@ -183,7 +188,7 @@ class TransformerPolicy(SequencePolicy):
     ) -> PromptCritic:
         model = critic_model(source, self.model)
         if isinstance(own_tokenizer, str | PathLike):
-            own_tokenizer = load_tokenizer(Path(own_tokenizer) if isinstance(own_tokenizer, PathLike) else own_tokenizer)
+            own_tokenizer = load_tokenizer(own_tokenizer)
         if own_tokenizer is None:
             advice = "Use models of one tokenizer family, or pass the critic's own tokenizer as critic_tokenizer."
             check_vocabulary("critic", model, self.vocabulary, "the environment", advice)

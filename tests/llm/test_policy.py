@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from gymnasium import spaces
 from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config
 
 from sppo_rl import GRPO, PPO, SPPO
+from sppo_rl.envs.reasoning import MathReasoningEnv, from_pairs
 from sppo_rl.llm import TransformerPolicy
 from tests.llm.conftest import EOS, TOKENIZER, VOCABULARY, echo_env, tiny_config, tiny_model
 
@@ -198,7 +200,22 @@ def test_the_environments_tokenizer_gives_the_end_of_sequence() -> None:
     assert model.policy.critic.tokenizer is TOKENIZER  # type: ignore[attr-defined]
 
 
+def test_a_folder_names_model_and_tokenizer(tmp_path: Path) -> None:
+    tiny_model(seed=4).save_pretrained(tmp_path)
+    TOKENIZER.save_pretrained(tmp_path)
+    env = MathReasoningEnv(from_pairs([("1+2=", "3")]), tmp_path, 8, 2, lambda response, gold: float(response == gold))
+    model = SPPO(
+        "TransformerPolicy", env, n_episodes=2, policy_kwargs={"model": str(tmp_path)}, device="cpu", learning_rate=0.0
+    )
+    assert env.reset()[0]["prompt_ids"][:4].tolist() == TOKENIZER.encode("1+2=")
+    weights = tiny_model(seed=4).state_dict()
+    for name, found in model.policy.model.state_dict().items():  # type: ignore[attr-defined]
+        assert th.equal(found, weights[name])
+
+
 def test_messages() -> None:
+    with pytest.raises(ValueError, match=r"policy_kwargs=\{'model': …\} with a hub name"):
+        SPPO("TransformerPolicy", echo_env(), device="cpu")
     with pytest.raises(ValueError, match="dtype must be"):
         make(dtype="float16")
     with pytest.raises(ValueError, match="temperature must be above 0"):
