@@ -7,6 +7,7 @@
     model: chain_sum_tiny             # the shipped prior, a local folder or a hub name
     critic: null                      # null: the actor's weights; a name; or settings that differ from the actor's configuration
     problems: {source: chain_sum, size: 20_000}
+    reward: null                      # null: the verifier; lenient; or a function, rewards.py:function
     max_prompt_tokens: 18
     max_new_tokens: 224
     evaluation: {problems: {source: chain_sum, size: 512, held_out: true}, every: 1280}
@@ -39,6 +40,7 @@ from sppo_rl.zoo.chains import chain_problems
 from sppo_rl.zoo.hyperparameters import RUN_KEYS, check_keys
 from sppo_rl.zoo.kinds import annotations_of, annotations_of_class, check_kinds
 from sppo_rl.zoo.llm_models import check_model_name
+from sppo_rl.zoo.llm_reward import load_reward
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, is_ours, suggestion
 
 
@@ -89,6 +91,8 @@ class LanguageConfig:
     :param evaluation: see :class:`EvaluationConfig`
     :param algo: name on the command line
     :param critic: see above
+    :param reward: what training is rewarded with, see :func:`~sppo_rl.zoo.llm_reward.load_reward`; ``None`` for the verifier, or that of
+        the problems' own source. Evaluation always uses that one
     :param hyperparameters: of every algorithm
     :param algorithms: name of an algorithm → hyperparameters that differ under it
     """
@@ -101,6 +105,7 @@ class LanguageConfig:
     evaluation: EvaluationConfig
     algo: str = "sppo"
     critic: str | dict[str, Any] | None = None
+    reward: str | None = None
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     algorithms: dict[str, dict[str, Any]] = field(default_factory=dict)
 
@@ -110,8 +115,8 @@ class LanguageConfig:
         return {**kwargs, "policy_kwargs": dict(kwargs.get("policy_kwargs", {}))}
 
     def as_dict(self) -> dict[str, Any]:
-        """As in the YAML file."""
-        return asdict(self)
+        """As in the YAML file; without ``reward`` where none was chosen, as runs were written down before there was a choice."""
+        return {key: value for key, value in asdict(self).items() if key != "reward" or value is not None}
 
 
 def merge(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -198,7 +203,7 @@ def change(config: LanguageConfig, algo: str | None = None, overrides: Mapping[s
     return replace(config, algorithms=changed, **of_run)
 
 
-_PLAIN = ("responses", "model", "critic", "max_prompt_tokens", "max_new_tokens")
+_PLAIN = ("responses", "model", "critic", "reward", "max_prompt_tokens", "max_new_tokens")
 """Keys of a configuration that ``--hyperparams`` may change."""
 
 
@@ -220,6 +225,8 @@ def check(config: LanguageConfig) -> LanguageConfig:
         check_model_name("critic", config.critic)
     elif config.critic is not None and not isinstance(config.critic, dict):
         raise UsageError(f"critic is null, a name or settings of a small network, got {config.critic!r}.")
+    if config.reward is not None:
+        load_reward(config.reward).close()
     _check_source("problems", config.problems)
     _check_source("evaluation.problems", config.evaluation.problems)
     # in the order of the file, so that the first mistake is the one that is named

@@ -22,6 +22,7 @@ from sppo_rl.llm.loading import load_tokenizer
 from sppo_rl.zoo.llm_config import LanguageConfig, check, config_of, problems_of
 from sppo_rl.zoo.llm_evaluation import ResponseEvaluation, as_results, table
 from sppo_rl.zoo.llm_models import model_source, shipped_priors
+from sppo_rl.zoo.llm_reward import load_reward
 from sppo_rl.zoo.names import UsageError, algorithm_class, suggestion
 from sppo_rl.zoo.plots import plot_comparison
 from sppo_rl.zoo.quiet import no_advice_on_learning_rates, no_transformers_bars
@@ -96,7 +97,12 @@ def make_envs(config: LanguageConfig) -> tuple[MathReasoningEnv, MathReasoningVe
             f"The model {config.model!r} cannot be read. It must be a shipped prior ({', '.join(shipped_priors())}), a local folder or a "
             f"name on the hub: {error}"
         ) from error
-    env = MathReasoningEnv(problems_of(config.problems), tokenizer, config.max_prompt_tokens, config.max_new_tokens)
+    problems, reward = problems_of(config.problems), None
+    if config.reward is not None:
+        reward = load_reward(config.reward)
+        # a problem's own scorer would come first
+        problems = [replace(problem, scorer=None) for problem in problems]
+    env = MathReasoningEnv(problems, tokenizer, config.max_prompt_tokens, config.max_new_tokens, reward)
     held_out = problems_of(config.evaluation.problems)[: config.evaluation.count]
     task = ReasoningTask(held_out, tokenizer, config.max_prompt_tokens, config.max_new_tokens)
     # those that do not fit are left out, so each of the others is posed once

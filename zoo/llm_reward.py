@@ -1,0 +1,83 @@
+"""What a configuration's ``reward`` names: the verifier's lenient mode, or a function of the user's own."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sppo_rl.envs.reasoning import AnswerScorer, FunctionScorer, Scorer, TRLReward, VerifierPool, VerlScore
+from sppo_rl.zoo.names import UsageError, suggestion
+
+LENIENT = "lenient"
+_FORM = "'lenient', or a function of your own as 'rewards.py:function' or 'package.module:function'"
+
+
+def load_reward(name: str) -> Scorer:
+    """
+    Make the scorer that a name stands for. The function's signature decides how it is called:
+
+    - ``function(completions, **columns)`` as TRL's reward functions, a batch at a time
+    - ``compute_score(data_source, solution_str, ground_truth, extra_info)`` as verl's
+    - any other ``function(response, gold)``
+
+    Rewards must lie in [0, 1], whatever the form.
+
+    :param name: ``"lenient"``, ``"FILE.py:function"`` or ``"package.module:function"``
+    :raises UsageError: if there is no such file, module or function, or it raises an error on being imported
+    """
+    if name == LENIENT:
+        return AnswerScorer(VerifierPool(mode="lenient"))
+    module, _, function_name = name.rpartition(":") if isinstance(name, str) else ("", "", "")
+    if not module or not function_name:
+        raise UsageError(f"reward is {_FORM}; got {name!r}.")
+    loaded = _load_file(Path(module)) if module.endswith(".py") else _load_module(module)
+    function = getattr(loaded, function_name, None)
+    if not callable(function):
+        known = [key for key, value in vars(loaded).items() if inspect.isfunction(value)]
+        raise UsageError(f"{module} has no function {function_name!r}.{suggestion(function_name, known)}")
+    return scorer_of(function)
+
+
+def scorer_of(function: Callable[..., Any]) -> Scorer:
+    """
+    Wrap a reward function by its signature; see :func:`load_reward`.
+
+    :param function: any of the three forms
+    """
+    parameters = inspect.signature(function).parameters
+    if "completions" in parameters:
+        return TRLReward(function)
+    if "solution_str" in parameters:
+        return VerlScore(function)
+    return FunctionScorer(function)
+
+
+def _load_file(path: Path) -> Any:
+    if not path.is_file():
+        raise UsageError(f"reward names {path}, and there is no such file in {Path.cwd()}.")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _load_module(name: str) -> Any:
+    # the folder one is in counts, as for 'python -m', though the command is a script
+    before = list(sys.path)
+    sys.path.insert(0, "")
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+    finally:
+        sys.path[:] = before
