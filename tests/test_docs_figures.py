@@ -1,0 +1,214 @@
+"""Every table of figures on a page is that of the committed results."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.pages import DOCS, REPOSITORY, section, table
+
+RESULTS = REPOSITORY / "benchmarks" / "results"
+COMPARED = {"SPPO": "sppo", "PPO (ours)": "ppo", "PPO (SB3)": "sb3-ppo", "PPO (Stable-Baselines3)": "sb3-ppo"}
+COMPARED |= {"PPO + BCE": "ppo-bce", "GRPO": "grpo", "RLOO": "rloo", "ReMax": "remax"}
+
+
+def decimals(value: float | str, digits: int = 3) -> str:
+    """``.710``: as the pages write a share."""
+    text = f"{float(value):.{digits}f}"
+    return text.removeprefix("0") if text.startswith("0.") else text
+
+
+def interval(row: dict[str, str], name: str) -> str:
+    return f"[{decimals(row[f'{name}_low'])}, {decimals(row[f'{name}_high'])}]"
+
+
+def measured(row: dict[str, str]) -> list[str]:
+    """Success, greedy success and area under the curve, as the tables of the results page have them."""
+    success = f"{decimals(row['success'])} ± {decimals(row['success_std'])} {interval(row, 'success')}"
+    return [success, decimals(row["greedy_success"]), f"{decimals(row['area'])} {interval(row, 'area')}"]
+
+
+def summary(folder: str, task: str) -> dict[str, dict[str, str]]:
+    with open(RESULTS / folder / task / "summary.csv") as file:
+        return {row["algo"]: row for row in csv.DictReader(file)}
+
+
+def test_the_comparison_on_the_results_page_is_the_committed_one() -> None:
+    rows = list(table(section(DOCS / "results.md", "## Task by task")))
+    shown = [row for row in rows if len(row) == 6 and row[0] != "task"]
+    assert len(shown) == 18
+    for task, label, success, greedy, area, seconds in shown:
+        row = summary("control_comparison", task)[COMPARED[label]]
+        assert [success, greedy, area] == measured(row)
+        assert seconds == f"{float(row['seconds']):.1f}"
+
+
+def test_differences_on_the_results_page_are_the_committed_ones() -> None:
+    claims = json.loads((RESULTS / "control_claims.json").read_text())
+    found = {(row["env"], row["rival"], row["metric"]): row for row in claims["differences_from_sppo"]}
+    shown = [row for row in table(section(DOCS / "results.md", "## Task by task")) if len(row) == 5 and row[0] != "task"]
+    assert len(shown) * 3 == len(found) == 36
+    for task, rival, *cells in shown:
+        for metric, cell in zip(("success", "greedy_success", "area"), cells, strict=True):
+            row = found[f"sppo_rl/{task}-v0", COMPARED[rival], metric]
+            written = [float(number.replace("−", "-")) for number in re.findall(r"[+−][\d.]+", cell)]
+            assert written == pytest.approx([row["difference"], row["low"], row["high"]], abs=6e-4), (task, rival, metric)
+
+
+def test_falls_on_the_results_page_are_the_committed_ones() -> None:
+    curves = json.loads((RESULTS / "control_claims.json").read_text())["curves"]
+    shown = [row for row in table(section(DOCS / "results.md", "## The paper's claims")) if len(row) == 5 and row[0] != "task"]
+    assert len(shown) == 6
+    for task, *cells in shown:
+        rows = {row["algo"]: row for row in curves if row["env"] == f"sppo_rl/{task}-v0"}
+        falls = [rows[algo]["deepest_fall_mean"] for algo in ("sppo", "ppo", "sb3-ppo")]
+        assert cells == [*map(decimals, falls), decimals(max(row["steady_runs_fall_97.5%"] for row in rows.values()))]
+
+
+def test_the_first_finished_bias_on_the_results_page_is_the_committed_one() -> None:
+    lines = (RESULTS / "first_finished_bias.csv").read_text().splitlines()
+    found = {row["env"]: row for row in csv.DictReader(line for line in lines if not line.startswith("#"))}
+    shown = list(table(section(DOCS / "results.md", "## The first-finished bias")))[1:]
+    assert len(shown) == len(found) == 6
+    for task, *cells in shown:
+        row = found[f"sppo_rl/{task.split(',')[0]}-v0"]
+        assert cells == [f"{decimals(row[name])} {interval(row, name)}" for name in ("same_finished", "first_finished")]
+
+
+def test_critic_init_on_the_results_page_is_the_committed_one() -> None:
+    shown = list(table(section(DOCS / "results.md", "## The critic's first prediction")))[1:]
+    assert len(shown) == 6
+    settings = yaml.safe_load((REPOSITORY / "zoo" / "hyperparams" / "sppo.yml").read_text())
+    for task, choice, success, greedy, area in shown:
+        in_file = settings[f"sppo_rl/{task}-v0"]["critic_init"] or "None"
+        row = summary("control_comparison" if choice.strip("`") == in_file else "critic_init", task)["sppo"]
+        assert [success, greedy, area] == measured(row)
+
+
+def test_the_readme_has_the_committed_comparison() -> None:
+    shown = [row for row in table((REPOSITORY / "README.md").read_text()) if len(row) == 4]
+    heading = next(row for row in shown if row[0] == "task, episodes")
+    rows = [row for row in shown if (RESULTS / "control_comparison" / row[0].split(",")[0]).is_dir()]
+    assert len(rows) == 6
+    for first, *cells in rows:
+        task, _, episodes = first.partition(", ")
+        of = summary("control_comparison", task)
+        assert episodes == f"{float(of['sppo']['episodes']):,.0f}"
+        for label, cell in zip(heading[1:], cells, strict=True):
+            row = of[COMPARED[label]]
+            assert cell == f"{decimals(row['success'])} {interval(row, 'success')}; {decimals(row['greedy_success'])}"
+
+
+@pytest.mark.parametrize("page", [REPOSITORY / "README.md", DOCS / "results.md"], ids=lambda page: page.name)
+def test_speed_is_the_committed_one(page: Path) -> None:
+    rows = json.loads((RESULTS / "control_throughput.json").read_text())["rows"]
+    cells = {
+        (row["env"], row["minibatches_x_epochs"]): (
+            f"{row['sppo_steps_per_second']:,} against {row['sb3_ppo_steps_per_second']:,}: "
+            f"{row['ratio_median']:.1f} [{row['ratio_min']:.1f}, {row['ratio_max']:.1f}]"
+        )
+        for row in rows
+    }
+    shown = [row for row in table(page.read_text()) if len(row) == 3 and "against" in row[1]]
+    assert len(shown) * 2 == len(cells)
+    for task, *found in shown:
+        assert found == [cells[f"sppo_rl/{task}-v0", schedule] for schedule in ("1x4", "4x10")]
+
+
+@pytest.mark.parametrize("study", sorted(folder.name for folder in (RESULTS / "language").iterdir()))
+def test_language_tables_are_the_committed_ones(study: str) -> None:
+    page = section(DOCS / "results-language.md", f"## {study.replace('_', ' ').capitalize()}")
+    committed = list(table((RESULTS / "language" / study / "table.md").read_text()))
+    assert len(committed) >= 6
+    assert [row for row in table(page) if row in committed] == committed
+
+
+def test_figures_of_the_verifier_are_the_committed_ones() -> None:
+    found = json.loads((REPOSITORY / "benchmarks" / "verifier" / "results.json").read_text())
+    page, _ = section(DOCS / "verifier.md", "## Measured").split("### A second corpus")
+    rows = {row[0]: row[1:] for row in table(page)}
+
+    def rate(value: float) -> str:
+        return f"{value:.3f}".removeprefix("0") if value < 1.0 else "1.000"
+
+    inputs = found["hostile"]["sppo_rl"]["inputs"]
+    slow = {
+        "sppo_rl": inputs - found["hostile"]["sppo_rl"]["within_5_s"],
+        "math-verify 0.9.0": len(found["hostile"]["math-verify 0.9.0"]["over_5_s_or_died"]),
+    }
+    for shown, name in {"`sppo_rl`, in one process": "sppo_rl", "math-verify 0.9.0": "math-verify 0.9.0"}.items():
+        figures = found["corpus"][name]
+        expected = [rate(figures["true_positive_rate"]), rate(figures["false_positive_rate"])]
+        assert rows[shown][:2] == expected
+        assert float(rows[shown][2]) == pytest.approx(figures["seconds_per_1000"], rel=0.02)
+        assert rows[shown][3].startswith(f"{slow[name]} of {inputs}")
+    assert f"All of {inputs} hostile inputs" in (REPOSITORY / "README.md").read_text()
+
+
+def test_language_speed_and_memory_are_the_committed_ones() -> None:
+    page = section(DOCS / "llm.md", "## Speed and memory")
+    speed, memory = (json.loads((RESULTS / f"llm_{name}.json").read_text()) for name in ("throughput", "memory"))
+    rows = list(table(page))
+    ratio = f"{speed['ratio_median']:.2f} [{speed['ratio_min']:.2f}, {speed['ratio_max']:.2f}]"
+    assert rows[1] == ["", f"{speed['ours_tokens_per_second']:,}", f"{speed['trl_tokens_per_second']:,}", ratio]
+    assert f"{ratio} times the speed of TRL" in (REPOSITORY / "README.md").read_text()
+    assert rows[3:] == [
+        [
+            row["configuration"],
+            f"{row['critic_parameters'] / 1e6:.1f}M",
+            f"{row['memory_mib']:,.0f}",
+            f"{row['collect_seconds']:.1f}",
+            f"{row['update_seconds']:.1f}",
+        ]
+        for row in memory["rows"]
+    ]
+
+
+def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
+    shown = list(table(section(DOCS / "results.md", "## The other rivals")))[1:]
+    assert len(shown) == 16
+    for task, label, success, greedy, area, episodes in shown:
+        row = summary("control_rivals", task)[COMPARED[label]]
+        assert [success, greedy, area] == measured(row)
+        assert episodes == f"{float(row['episodes']):,.0f}"
+
+
+def test_tuned_results_on_the_results_page_are_the_committed_ones() -> None:
+    folder = "tuned_comparison/PrecisionCartPole200"
+    before, tuned = summary(folder, "as_in_the_file"), summary(folder, "tuned")
+    settings = json.loads((RESULTS / f"{folder}.json").read_text())["tuned"]
+    shown = list(table(section(DOCS / "results.md", "## Tuned alike")))[1:]
+    assert {COMPARED[row[0]] for row in shown} == set(settings) == set(tuned)
+    for label, *cells in shown:
+        algo = COMPARED[label]
+        chosen = settings[algo]["hyperparameters"]
+        assert cells == [
+            measured(before[algo])[0],
+            measured(tuned[algo])[0],
+            measured(tuned[algo])[2],
+            f"{chosen['learning_rate']:g}",
+            f"{chosen['n_epochs']} × {64 // chosen['batch_size']}",
+            f"{chosen['clip_range']}",
+        ]
+
+
+def test_figures_over_all_tasks_are_those_of_the_report() -> None:
+    report = [row for row in table((RESULTS / "report" / "report.md").read_text()) if len(row) == 4][:7]
+    page = [row for row in table(section(DOCS / "results.md", "## Over all tasks")) if len(row) == 4]
+    numbers = [[re.findall(r"\d*\.\d+", cell.replace("0.", ".")) for cell in row[1:]] for row in report]
+    assert [[re.findall(r"\d*\.\d+", cell) for cell in row[1:]] for row in page] == numbers
+    assert sum(len(cell) for row in numbers for cell in row) == 5 * 3 * 3
+
+
+def test_hyperparameters_are_those_of_the_file() -> None:
+    settings = yaml.safe_load((REPOSITORY / "zoo" / "hyperparams" / "sppo.yml").read_text())
+    names, *rows = table(section(DOCS / "which-algorithm.md", "## Hyperparameters"))
+    assert {row[0].strip("`") for row in rows} == set(settings)
+    for env_id, *cells in rows:
+        for name, cell in zip(names[1:], cells, strict=True):
+            assert yaml.safe_load(cell.strip("`")) == settings[env_id.strip("`")][name.strip("`")], (env_id, name)
