@@ -128,6 +128,16 @@ def test_language_tables_are_the_committed_ones(study: str) -> None:
     assert [row for row in table(page) if row in committed] == committed
 
 
+def test_memorised_shares_are_the_committed_ones() -> None:
+    with open(RESULTS / "language" / "finite_prompts" / "memorised.csv") as file:
+        rows = list(csv.DictReader(file))
+    shown = [row for row in table(section(DOCS / "results-language.md", "## Finite prompts")) if len(row) == 3][1:]
+    assert len(shown) == 3
+    for label, *cells in shown:
+        of = [row for row in rows if row["algo"] == COMPARED[label]]
+        assert cells == [decimals(sum(float(row[name]) for row in of) / len(of)) for name in ("trained_on", "new")]
+
+
 def test_figures_of_the_verifier_are_the_committed_ones() -> None:
     found = json.loads((REPOSITORY / "benchmarks" / "verifier" / "results.json").read_text())
     page, _ = section(DOCS / "verifier.md", "## Measured").split("### A second corpus")
@@ -171,7 +181,7 @@ def test_language_speed_and_memory_are_the_committed_ones() -> None:
 
 def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
     shown = list(table(section(DOCS / "results.md", "## The other rivals")))[1:]
-    assert len(shown) == 16
+    assert len(shown) == 20
     for task, label, success, greedy, area, episodes in shown:
         row = summary("control_rivals", task)[COMPARED[label]]
         assert [success, greedy, area] == measured(row)
@@ -195,6 +205,12 @@ def test_tuned_results_on_the_results_page_are_the_committed_ones() -> None:
             f"{chosen['n_epochs']} × {64 // chosen['batch_size']}",
             f"{chosen['clip_range']}",
         ]
+
+
+def test_the_ladder_from_ppo_to_sppo_is_the_committed_one() -> None:
+    with open(RESULTS / "step_signal" / "summary.csv") as file:
+        expected = [[row["algo"], measured(row)[0], measured(row)[2]] for row in csv.DictReader(file)]
+    assert list(table(section(DOCS / "results.md", "## Why PPO + BCE is ahead, once tuned")))[1:] == expected
 
 
 def test_figures_over_all_tasks_are_those_of_the_report() -> None:
