@@ -13,6 +13,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from torch import nn
 
+from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.episodes import EpisodeBatch
 from sppo_rl.fused import CHUNK
 from sppo_rl.policies import DecisionEvaluation, MlpPolicy, SequencePolicy
@@ -276,3 +277,16 @@ def set_chunks(policy: Any, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Process so many rows at a time, on either path."""
     policy.chunk_size = size
     monkeypatch.setattr("sppo_rl.fused.CHUNK", min(size, CHUNK))
+
+
+def spy(model: SequenceAlgorithm) -> list[EpisodeBatch]:
+    """Record the batches that the model trains on."""
+    batches: list[EpisodeBatch] = []
+    train = model.train
+
+    def recording(batch: EpisodeBatch) -> None:
+        batches.append(batch)
+        train(batch)
+
+    model.train = recording  # type: ignore[method-assign]
+    return batches

@@ -16,22 +16,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
 from sppo_rl import GRPO, RLOO, SPPO, ReMax
 from sppo_rl.algorithm import SequenceAlgorithm
-from sppo_rl.episodes import EpisodeBatch
-from tests.helpers import EndlessEnv, MatchEnv, TraceBatch, TraceEnv, dummy
+from tests.helpers import EndlessEnv, MatchEnv, TraceBatch, TraceEnv, dummy, spy
 from tests.test_collection import KINDS
-
-
-def spy(model: SequenceAlgorithm) -> list[EpisodeBatch]:
-    """Record the batches that the model trains on."""
-    batches: list[EpisodeBatch] = []
-    train = model.train
-
-    def recording(batch: EpisodeBatch) -> None:
-        batches.append(batch)
-        train(batch)
-
-    model.train = recording  # type: ignore[method-assign]
-    return batches
 
 
 class Watch(BaseCallback):

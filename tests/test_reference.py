@@ -11,9 +11,8 @@ import torch as th
 from sppo_rl import RLOO
 from sppo_rl.advantages import LeaveOneOut, penalized
 from sppo_rl.checkpoint import load_checkpoint, save_checkpoint
-from sppo_rl.episodes import EpisodeBatch
 from sppo_rl.reference import copy_of, exchanged
-from tests.helpers import MatchEnv, control_batch, dummy
+from tests.helpers import MatchEnv, control_batch, dummy, spy
 
 
 def make(kl_coef: float = 0.1, **kwargs: object) -> RLOO:
@@ -55,26 +54,13 @@ def test_exchanged_weights_come_back_even_after_an_error() -> None:
     assert copy_of(parameters).tolist() == [1.0, 2.0, 3.0]
 
 
-def watched(model: RLOO) -> list[EpisodeBatch]:
-    """Keeps the batches a model trains on."""
-    batches: list[EpisodeBatch] = []
-    train = model.train
-
-    def keeping(batch: EpisodeBatch) -> None:
-        batches.append(batch)
-        train(batch)
-
-    model.train = keeping  # type: ignore[method-assign]
-    return batches
-
-
 def test_the_reference_is_where_learning_began() -> None:
     """Not where construction ended: a prior may have been loaded since."""
     model = make()
     with th.no_grad():
         model.policy.action_net.bias += th.tensor([1.0, -1.0])
     began = copy_of(model.policy.actor_parameters())
-    batches = watched(model)
+    batches = spy(model)
     model.learn(60)
     first, last = batches[0], batches[-1]
     assert first.reference_log_prob is not None
@@ -89,7 +75,7 @@ def test_the_reference_is_where_learning_began() -> None:
 
 def test_without_a_penalty_nothing_is_kept() -> None:
     model = make(0.0)
-    batches = watched(model)
+    batches = spy(model)
     model.learn(30)
     assert batches[-1].reference_log_prob is None
     assert model.reference.numel() == 0
@@ -118,7 +104,7 @@ def test_a_strong_penalty_keeps_the_policy_where_it_was() -> None:
     for kl_coef in (0.0, 1000.0):
         model = make(kl_coef, batch_size=8)
         before = copy_of(model.policy.actor_parameters())
-        batches = watched(model)
+        batches = spy(model)
         model.learn(1200)
         assert not th.equal(before, copy_of(model.policy.actor_parameters()))
         moved.append(float(batches[-1].outcome.mean()))

@@ -15,7 +15,7 @@ from sppo_rl.advantages import Hybrid
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.episodes import EpisodeBatch
 from sppo_rl.updates import ActorStep
-from tests.helpers import FixedRewardEnv, GeneralPolicy, MatchEnv, control_batch, dummy, set_chunks
+from tests.helpers import FixedRewardEnv, GeneralPolicy, MatchEnv, control_batch, dummy, set_chunks, spy
 
 CLIP = 0.2
 
@@ -116,14 +116,7 @@ def test_a_whole_learn_call_is_the_papers_algorithm() -> None:
     """From collection to weights: values and old log-probabilities come from before the update, episode after episode."""
     model: Any = SPPO("MlpPolicy", dummy(lambda: MatchEnv(steps=3), 4), n_episodes=8, n_epochs=5, learning_rate=5e-3, seed=0)
     reference = Reference(model, 5e-3, 5e-3)
-    batches: list[EpisodeBatch] = []
-    train = model.train
-
-    def recording(batch: EpisodeBatch) -> None:
-        batches.append(batch)
-        train(batch)
-
-    model.train = recording
+    batches = spy(model)
     model.learn(24 * 3)
     assert len(batches) == 3
     for batch in batches:

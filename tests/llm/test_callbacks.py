@@ -21,6 +21,7 @@ from sppo_rl.envs.reasoning import from_pairs
 from sppo_rl.llm import PromptCritic
 from sppo_rl.llm.benchmarking import read_completions
 from sppo_rl.llm.callbacks import BenchmarkCallback, CompletionsCallback
+from tests.helpers import spy
 from tests.llm.conftest import TOKENIZER, echo_env, tiny_config
 
 HELD_OUT = from_pairs([(f"{'cba'[: number % 4]}{number}?", str(number)) for number in range(8)])
@@ -155,9 +156,7 @@ def test_a_run_that_goes_on_goes_on_with_its_files(tmp_path: Path) -> None:
 def test_completions_are_those_of_the_update(algorithm: type[SequenceAlgorithm], tmp_path: Path) -> None:
     model = make(algorithm)
     callback = CompletionsCallback(every=1, folder=tmp_path)
-    batches = []
-    train = model.train
-    model.train = lambda batch: (batches.append(batch), train(batch))[1]  # type: ignore[method-assign, assignment, func-returns-value]
+    batches = spy(model)
     model.learn(16 * (2 if algorithm is ReMax else 1), callback=callback)
     (batch,) = batches
     assert len(callback.last) == 16, "greedy responses are no part of it"

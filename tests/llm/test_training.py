@@ -13,6 +13,7 @@ from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.envs.reasoning import MathReasoningVecEnv
 from sppo_rl.episodes import EpisodeBatch
+from tests.helpers import spy
 from tests.llm.conftest import EOS, MASTERED, VOCABULARY, digit_learner, echo_env, greedy_success, tiny_config
 
 SMALL = {"model": tiny_config(16, 1)}
@@ -62,9 +63,7 @@ def test_an_environment_object_is_used_in_its_batched_form() -> None:
 
 def test_groups_share_their_prompt() -> None:
     model = GRPO("TransformerPolicy", echo_env(), n_episodes=12, group_size=4, policy_kwargs=SMALL, seed=1, device="cpu")
-    batches = []
-    train = model.train
-    model.train = lambda batch: (batches.append(batch), train(batch))[1]  # type: ignore[method-assign, assignment, func-returns-value]
+    batches = spy(model)
     model.learn(24)
     problems = [batch.contexts["problem_id"].view(3, 4).tolist() for batch in batches]
     assert all(len(set(group)) == 1 for update in problems for group in update)
@@ -83,9 +82,7 @@ def test_sppo_masters_a_task_that_depends_on_the_prompt() -> None:
 def test_lengths_and_truncation_are_logged() -> None:
     model = SPPO("TransformerPolicy", echo_env(budget=3), n_episodes=32, policy_kwargs=SMALL, seed=0, device="cpu")
     logged: dict[str, Any] = {}
-    batches = []
-    train = model.train
-    model.train = lambda batch: (batches.append(batch), train(batch))[1]  # type: ignore[method-assign, assignment, func-returns-value]
+    batches = spy(model)
     model.learn(0)
     model.learn(32, log_interval=None)  # type: ignore[arg-type]
     logged.update(model.logger.name_to_value)
