@@ -128,6 +128,17 @@ def test_language_tables_are_the_committed_ones(study: str) -> None:
     assert [row for row in table(page) if row in committed] == committed
 
 
+def test_shares_of_groups_that_agree_are_the_committed_ones() -> None:
+    folder = RESULTS / "language" / "hard_problems"
+    mixed, hard = json.loads((folder / "agreeing_groups.json").read_text())["rows"]
+    page = section(DOCS / "results-language.md", "## Hard problems")
+    assert hard["all_succeed"] == mixed["all_succeed"] == 0.0
+    assert (
+        f"({decimals(hard['all_fail'])}, all of them in failure, against {decimals(mixed['all_fail'])} among"
+        in page.replace("\n", " ")
+    )
+
+
 def test_memorised_shares_are_the_committed_ones() -> None:
     with open(RESULTS / "language" / "finite_prompts" / "memorised.csv") as file:
         rows = list(csv.DictReader(file))
