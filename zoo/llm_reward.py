@@ -6,7 +6,8 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -48,36 +49,51 @@ def scorer_of(function: Callable[..., Any]) -> Scorer:
     Wrap a reward function by its signature; see :func:`load_reward`.
 
     :param function: any of the three forms
+    :raises UsageError: if it is none of them
     """
     parameters = inspect.signature(function).parameters
     if "completions" in parameters:
         return TRLReward(function)
     if "solution_str" in parameters:
         return VerlScore(function)
+    try:
+        inspect.signature(function).bind("response", "gold")
+    except TypeError as error:
+        raise UsageError(
+            f"The reward function {getattr(function, '__name__', '')}{inspect.signature(function)} is called with (response, gold), and {error}. For TRL's "
+            "form it needs a parameter 'completions', for verl's 'solution_str'."
+        ) from error
     return FunctionScorer(function)
 
 
 def _load_file(path: Path) -> Any:
     if not path.is_file():
         raise UsageError(f"reward names {path}, and there is no such file in {Path.cwd()}.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    # a name that no module has; dataclasses look themselves up under it
+    spec = importlib.util.spec_from_file_location(f"reward_of_{path.stem}", path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    try:
+    sys.modules[spec.name] = module
+    with _importing(str(path), str(path.resolve().parent)):
         spec.loader.exec_module(module)
-    except Exception as error:
-        raise UsageError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return module
 
 
 def _load_module(name: str) -> Any:
     # the folder one is in counts, as for 'python -m', though the command is a script
-    before = list(sys.path)
-    sys.path.insert(0, "")
-    try:
+    with _importing(name, str(Path.cwd())):
         return importlib.import_module(name)
+
+
+@contextmanager
+def _importing(what: str, folder: str) -> Iterator[None]:
+    """Modules in a folder can be imported, and errors say what was being imported."""
+    sys.path.insert(0, folder)
+    try:
+        yield
     except Exception as error:
-        raise UsageError(f"{name} cannot be imported: {type(error).__name__}: {error}") from error
+        raise UsageError(f"{what} cannot be imported: {type(error).__name__}: {error}") from error
     finally:
-        sys.path[:] = before
+        with suppress(ValueError):
+            sys.path.remove(folder)

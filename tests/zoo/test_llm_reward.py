@@ -17,14 +17,25 @@ from sppo_rl.zoo.llm_runs import make_envs
 from sppo_rl.zoo.names import UsageError
 
 REWARDS = """
+from __future__ import annotations
+from dataclasses import dataclass
+import beside
+
+@dataclass
+class Weights:
+    whole: float = beside.WHOLE
+
 def by_length(response, gold):
-    return min(len(response) / 4.0, 1.0) if gold == "3" else 0.0
+    return Weights().whole * min(len(response) / 4.0, 1.0) if gold == "3" else 0.0
 
 def like_trl(prompts, completions, answer, **columns):
     return [0.5 * (completion == gold) for completion, gold in zip(completions, answer)]
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None):
     return {"score": 0.25 if (data_source, solution_str, ground_truth, extra_info) == ("made", "ab", "3", {"k": 7}) else 0.0}
+
+def alone(response):
+    return 1.0
 
 number = 3
 """
@@ -33,6 +44,7 @@ PROBLEMS = from_records([{"prompt": "1+2=", "answer": "3", "data_source": "made"
 
 @pytest.fixture
 def rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "beside.py").write_text("WHOLE = 1.0", encoding="utf-8")
     (tmp_path / "my_rewards.py").write_text(REWARDS, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
     return "my_rewards.py"
@@ -63,6 +75,7 @@ def test_the_lenient_verifier() -> None:
         ("my_rewards.py", r"got 'my_rewards.py'"),
         ("none.py:f", r"none.py, and there is no such file"),
         ("my_rewards.py:by_lenght", r"no function 'by_lenght'. Did you mean 'by_length'"),
+        ("my_rewards.py:alone", r"alone\(response\) is called with \(response, gold\), and too many positional arguments"),
         ("my_rewards.py:number", r"no function 'number'"),
         ("no_such_package.rewards:f", r"no_such_package.rewards cannot be imported: ModuleNotFoundError"),
         ("broken.py:f", r"broken.py cannot be imported: ZeroDivisionError"),
