@@ -61,8 +61,8 @@ def scorer_of(function: Callable[..., Any]) -> Scorer:
     except TypeError as error:
         name = getattr(function, "__name__", type(function).__name__)
         raise UsageError(
-            f"The reward function {name}{inspect.signature(function)} is called with (response, gold), and {error}. For TRL's form it needs "
-            "a parameter 'completions', for verl's 'solution_str'."
+            f"The reward function {name}{inspect.signature(function)} is called with (response, gold), and {error}. For TRL's form it "
+            "needs a parameter 'completions', for verl's 'solution_str'."
         ) from error
     return FunctionScorer(function)
 
