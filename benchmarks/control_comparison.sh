@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# SPPO, its rivals in the same engine and PPO of Stable-Baselines3, from the same priors on the six control tasks, five seeds each.
+# SPPO, its rivals in the same engine and PPO of Stable-Baselines3, from the same priors on the six control tasks, five seeds each; nothing
+# tuned: all have the starting points in benchmarks/hyperparams.
 # Resumable: give the same command again after a kill. One task, three algorithms: ALGOS="sppo ppo sb3-ppo" benchmarks/control_comparison.sh Hopper
 # The other rivals, into a folder of their own: NAME=control_rivals ALGOS="ppo-bce grpo rloo remax" benchmarks/control_comparison.sh
 set -euo pipefail
@@ -15,7 +16,7 @@ tasks=("$@")
 for task in "${tasks[@]}"; do
   count=${episodes[$task]}
   "$command" compare --env "sppo_rl/$task-v0" --algos $algos --seeds "${SEEDS:-5}" --episodes "$count" \
-    --eval-every $((count / 10)) --eval-episodes 100 --jobs "${JOBS:-2}" --output "runs/$name/$task"
+    --conf-file benchmarks/hyperparams --eval-every $((count / 10)) --eval-episodes 100 --jobs "${JOBS:-2}" --output "runs/$name/$task"
   mkdir -p "benchmarks/results/$name/$task"
   cp "runs/$name/$task"/{results.csv,summary.csv,references.csv,provenance.json,table.md,plot.png} "benchmarks/results/$name/$task/"
 done

@@ -13,9 +13,12 @@ import numpy as np
 import torch as th
 from agreement import Check, fast, near, read_json, same
 
+from sppo_rl.zoo.hyperparameters import read_entry
 from sppo_rl.zoo.results import read_results, runs_of
 from sppo_rl.zoo.runs import RunSpec
 from sppo_rl.zoo.runs import run as train_control
+
+STARTING_POINTS = Path(__file__).resolve().parent / "hyperparams"
 
 
 def control_run(
@@ -33,7 +36,14 @@ def control_run(
     committed = runs_of(read_results(results))[env_id, label or algo]
     seed = min(committed)
     spec = RunSpec(
-        algo, env_id, seed=seed, episodes=episodes, overrides=overrides, eval_every=episodes // 10, eval_episodes=eval_episodes
+        algo,
+        env_id,
+        seed=seed,
+        episodes=episodes,
+        overrides=overrides,
+        entry=read_entry(algo, env_id, STARTING_POINTS),
+        eval_every=episodes // 10,
+        eval_episodes=eval_episodes,
     )
     _, evaluation = train_control(spec, folder)
     finals = [rows[-1]["success"] for rows in committed.values()]

@@ -21,6 +21,7 @@ import torch as th
 
 from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo import provenance
+from sppo_rl.zoo.hyperparameters import read_entry
 from sppo_rl.zoo.names import file_name
 from sppo_rl.zoo.plots import plot_comparison
 from sppo_rl.zoo.results import (
@@ -83,6 +84,7 @@ def main() -> None:
             seed=seed,
             episodes=arguments.episodes,
             overrides=overrides,
+            entry=read_entry(algo, ENV, HERE / "hyperparams"),
             eval_every=arguments.episodes // 10,
             eval_episodes=EVALUATION_EPISODES,
         ).check()

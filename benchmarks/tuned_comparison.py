@@ -1,8 +1,9 @@
 """Every algorithm tuned alike on one control task, then compared on seeds that no trial has seen.
 
 Each gets the same number of trials of the same length in the search space of ``sppo-rl tune``, which is the same for what the algorithms
-share; the first trial is the settings of its YAML file. The settings with the highest mean success at a trial's end are then trained with
-five other seeds. Beside them, on the same seeds, runs each algorithm as its file has it. What was done before is kept in ``--work``.
+share; the first trial is its starting point in ``hyperparams/``. The settings with the highest mean success at a trial's end are then
+trained with five other seeds. Beside them, on the same seeds, runs each algorithm from its starting point. What was done before is kept
+in ``--work``. The settings found are those of the package's own files (``sppo-rl tune --write``).
 
     python benchmarks/tuned_comparison.py --trials 20 --tune-episodes 2000 --episodes 3000 --seeds 5
 """
@@ -22,6 +23,7 @@ import torch as th
 
 from sppo_rl.zoo import provenance
 from sppo_rl.zoo.compare import compare
+from sppo_rl.zoo.hyperparameters import read_entry
 from sppo_rl.zoo.names import ALGORITHMS
 from sppo_rl.zoo.results import write_atomically
 from sppo_rl.zoo.runs import RunSpec
@@ -31,13 +33,22 @@ TUNING_SEEDS, EVALUATION_EPISODES = 2, 200
 FIRST_SEED = 100
 """Of the comparison: a trial's runs have seeds 0 and 1."""
 HERE = Path(__file__).resolve().parent
+STARTING_POINTS = HERE / "hyperparams"
 
 
 def best_settings(algo: str, env_id: str, episodes: int, trials: int, folder: Path) -> dict[str, Any]:
     """Do what is left of an algorithm's study; its best trial."""
     th.set_num_threads(1)
     specs = [
-        RunSpec(algo, env_id, seed=seed, episodes=episodes, eval_every=episodes, eval_episodes=EVALUATION_EPISODES).check()
+        RunSpec(
+            algo,
+            env_id,
+            seed=seed,
+            episodes=episodes,
+            entry=read_entry(algo, env_id, STARTING_POINTS),
+            eval_every=episodes,
+            eval_episodes=EVALUATION_EPISODES,
+        ).check()
         for seed in range(TUNING_SEEDS)
     ]
     study = tune(specs, trials, folder / f"{algo}.log")
@@ -89,6 +100,7 @@ def main() -> int:
                 seed=FIRST_SEED + number,
                 episodes=arguments.episodes,
                 overrides=found[algo]["hyperparameters"] if kind == "tuned" else {},
+                entry=read_entry(algo, arguments.env, STARTING_POINTS),
                 eval_every=arguments.episodes // 10,
                 eval_episodes=EVALUATION_EPISODES,
             ).check()

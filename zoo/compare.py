@@ -23,7 +23,7 @@ from rich.console import Console
 
 from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo import options, provenance
-from sppo_rl.zoo.hyperparameters import parse_overrides
+from sppo_rl.zoo.hyperparameters import parse_overrides, read_entry
 from sppo_rl.zoo.jobs import Job, do_all
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, file_name
 from sppo_rl.zoo.plots import plot_comparison
@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     length.add_argument("--timesteps", type=int, metavar="N", help="length in environment steps (default: the YAML files')")
     options.add_prior_choice(parser)
     options.add_hyperparameters(parser)
+    options.add_conf_file(parser)
     options.add_evaluation(parser, n_episodes=200)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     parser.add_argument(
@@ -81,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
             episodes=arguments.episodes,
             prior=arguments.prior,
             overrides=overrides[algo],
+            entry=read_entry(algo, env_id, arguments.conf_file),
             eval_every=arguments.eval_every,
             eval_episodes=arguments.eval_episodes,
         ).check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,8 @@ import yaml
 
 MARK = "# tuned:"
 """A comment above an entry that begins so belongs to it."""
+WIDTH = 139
+"""Longest line of a comment."""
 
 
 def with_entry(text: str, env_id: str, settings: Mapping[str, Any], note: str) -> str:
@@ -41,7 +44,8 @@ def with_entry(text: str, env_id: str, settings: Mapping[str, Any], note: str) -
     while first > 0 and lines[first - 1].startswith(MARK):
         first -= 1
     entry = yaml.safe_dump({env_id: dict(settings)}, sort_keys=False).splitlines()
-    lines[first:last] = [f"{MARK} {note}", *entry]
+    comment = [f"{MARK} {line}" for line in textwrap.wrap(note, WIDTH - len(MARK), break_on_hyphens=False)]
+    lines[first:last] = [*comment, *entry]
     result = "\n".join(lines) + "\n"
     if yaml.safe_load(result) != {**before, env_id: dict(settings)}:
         raise ValueError(f"The entry of {env_id} cannot be replaced without changing others. Edit the file by hand.")

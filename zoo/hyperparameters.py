@@ -2,22 +2,23 @@
 
 A file in ``hyperparams/`` belongs to one algorithm and maps environment ids to settings, in the shape that rl_zoo3 reads. Two keys
 are about the run: ``n_timesteps`` (its length, in environment steps) and ``n_envs`` (copies of an environment without a batched form).
-All others are parameters of the algorithm's constructor.
+All others are parameters of the algorithm's constructor. ``--conf-file`` names a file of the user's own, or a folder of such files.
 """
 
 from __future__ import annotations
 
 import ast
 import inspect
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 
-from sppo_rl.zoo.names import UsageError, algorithm_class, suggestion
+from sppo_rl.zoo.names import UsageError, algorithm_class, is_ours, suggestion
 
 RUN_KEYS = ("n_timesteps", "n_envs", "policy")
 """Keys that are not keyword parameters of the constructor."""
@@ -36,14 +37,14 @@ class Hyperparameters:
     :param n_envs: copies of an environment without a batched form; ``None`` leaves it to the algorithm
     :param policy: ``"MlpPolicy"`` and so on
     :param kwargs: for the algorithm's constructor
-    :param tuned: whether the environment has an entry in the algorithm's file
+    :param has_entry: whether the environment has an entry in the algorithm's file
     """
 
     n_timesteps: int = DEFAULT_TIMESTEPS
     n_envs: int | None = None
     policy: str = "MlpPolicy"
     kwargs: dict[str, Any] = field(default_factory=dict)
-    tuned: bool = False
+    has_entry: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """One flat dictionary, as in the YAML file."""
@@ -53,31 +54,83 @@ class Hyperparameters:
         return {**run, **self.kwargs}
 
 
-def read_file(algo: str) -> dict[str, dict[str, Any]]:
+def file_of(algo: str, conf_file: Path | None = None) -> Path:
+    """
+    Say which file holds an algorithm's settings.
+
+    :param algo: name on the command line
+    :param conf_file: a YAML file, or a folder that has ``<algo>.yml``; ``None`` for the package's own
+    :raises UsageError: if there is none
+    """
+    algorithm_class(algo)
+    if conf_file is None:
+        return Path(str(files("sppo_rl.zoo").joinpath("hyperparams", f"{algo}.yml")))
+    path = conf_file / f"{algo}.yml" if conf_file.is_dir() else conf_file
+    if not path.is_file():
+        raise UsageError(
+            f"There is no hyperparameter file {path}. --conf-file names a YAML file that maps environment ids to settings, or a folder "
+            "with such a file for each algorithm (sppo.yml, ppo.yml, ...)."
+        )
+    return path
+
+
+def read_file(algo: str, conf_file: Path | None = None) -> dict[str, dict[str, Any]]:
     """
     Read an algorithm's file.
 
     :param algo: name on the command line
+    :param conf_file: as for :func:`file_of`
     :return: environment id → settings
+    :raises UsageError: if there is no such file, or it holds something else
     """
-    text = files("sppo_rl.zoo").joinpath("hyperparams", f"{algo}.yml").read_text(encoding="utf-8")
-    return dict(yaml.safe_load(text))
+    path = file_of(algo, conf_file)
+    try:
+        table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {error}") from error
+    if not isinstance(table, dict) or not all(isinstance(settings, dict) for settings in table.values()):
+        raise UsageError(f"{path} must map environment ids to settings, as the files in zoo/hyperparams do.")
+    return table
 
 
-def load_hyperparameters(algo: str, env_id: str, overrides: dict[str, Any] | None = None) -> Hyperparameters:
+def read_entry(algo: str, env_id: str, conf_file: Path | None) -> dict[str, Any] | None:
+    """
+    Read an environment's settings from a file of the user's own.
+
+    :param algo: name on the command line
+    :param env_id: a Gymnasium id
+    :param conf_file: as for :func:`file_of`
+    :return: settings for :func:`load_hyperparameters`; ``None`` without a file
+    :raises UsageError: if the file has no entry for it
+    """
+    if conf_file is None:
+        return None
+    table = read_file(algo, conf_file)
+    if env_id not in table:
+        raise UsageError(f"{file_of(algo, conf_file)} has no entry for {env_id}. It has: {', '.join(table) or 'none'}.")
+    return table[env_id]
+
+
+def load_hyperparameters(
+    algo: str, env_id: str, overrides: dict[str, Any] | None = None, entry: dict[str, Any] | None = None
+) -> Hyperparameters:
     """
     Put together the settings of a run: the algorithm's file, then what the user changed.
 
     :param algo: name on the command line
     :param env_id: a Gymnasium id; one without an entry gets the constructor's defaults
-    :param overrides: keys as in the file
+    :param overrides: keys as in the file; with another number of episodes in an update and no ``batch_size``, the file's number of
+        minibatches stays
+    :param entry: settings in place of those in the algorithm's file
     :raises UsageError: if the algorithm has no parameter of that name; says which was probably meant
     """
     cls = algorithm_class(algo)
-    table = read_file(algo)
-    settings = {**table.get(env_id, {}), **(overrides or {})}
+    if entry is None:
+        entry = read_file(algo).get(env_id)
+    settings = {**(entry or {}), **(overrides or {})}
     check_keys(algo, settings)
-    if env_id not in table and algo == "ppo-bce":
+    settings |= same_minibatches(algo, entry or {}, overrides or {})
+    if algo == "ppo-bce":
         settings.setdefault("critic_loss", "bce")
     kwargs = {key: value for key, value in settings.items() if key not in RUN_KEYS}
     assert issubclass(cls, BaseAlgorithm)
@@ -86,8 +139,37 @@ def load_hyperparameters(algo: str, env_id: str, overrides: dict[str, Any] | Non
         n_envs=settings.get("n_envs"),
         policy=settings.get("policy", "MlpPolicy"),
         kwargs=kwargs,
-        tuned=env_id in table,
+        has_entry=entry is not None,
     )
+
+
+def same_minibatches(algo: str, entry: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, int]:
+    """
+    Give the ``batch_size`` that keeps an entry's number of minibatches in an update of another size.
+
+    Example: an entry with ``n_episodes`` 64 and ``batch_size`` 16, changed to ``n_episodes`` 8, gives ``{"batch_size": 2}``.
+
+    :param algo: name on the command line
+    :param entry: an environment's settings
+    :param overrides: what the user changes in them
+    :return: empty where there is nothing to change, or the user gives ``batch_size``
+    """
+    if entry.get("batch_size") is None or "batch_size" in overrides:
+        return {}
+    before, after = update_size(algo, entry), update_size(algo, {**entry, **overrides})
+    return {} if before == after else {"batch_size": max(entry["batch_size"] * after // before, 1)}
+
+
+def update_size(algo: str, settings: Mapping[str, Any]) -> int:
+    """
+    Give the size of an update in what ``batch_size`` counts: episodes, or SB3's environment steps.
+
+    :param algo: name on the command line
+    :param settings: as in a file; what is not there is the constructor's default
+    """
+    if is_ours(algo):
+        return int(settings.get("n_episodes", 16))
+    return int(settings.get("n_envs", 1)) * int(settings.get("n_steps", 2048))
 
 
 def parameters_of(cls: type) -> list[str]:

@@ -120,6 +120,21 @@ def add_hyperparameters(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_conf_file(parser: argparse.ArgumentParser) -> None:
+    """
+    Add ``--conf-file``.
+
+    :param parser: of a command
+    """
+    parser.add_argument(
+        "--conf-file",
+        "-conf",
+        type=Path,
+        metavar="PATH",
+        help="hyperparameters from this YAML file (environment id: settings), or from <algo>.yml in this folder; default: the package's",
+    )
+
+
 def add_evaluation(parser: argparse.ArgumentParser, n_episodes: int) -> None:
     """
     Add options for the evaluations during training.

@@ -16,7 +16,7 @@ import torch as th
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sppo_rl.algorithm import SequenceAlgorithm
-from sppo_rl.zoo.hyperparameters import load_hyperparameters
+from sppo_rl.zoo.hyperparameters import load_hyperparameters, same_minibatches
 from sppo_rl.zoo.names import ALGORITHMS, algorithm_class, file_name, suggestion
 
 FOLDER = Path(__file__).resolve().parent / "priors"
@@ -42,9 +42,11 @@ def load_prior(
     :raises FileNotFoundError: if there is no prior for this id; says for which there is one
     :raises ValueError: if the algorithm is unknown or not of this package, or its actor has another shape than the prior
     """
-    cls, defaults = _algorithm(algo, env_id)
+    cls, name = _algorithm(algo)
     weights = read_weights(path) if path is not None else prior_weights(env_id)
-    settings = {"env": env_id, **defaults, **kwargs}
+    defaults = {} if name is None else load_hyperparameters(name, env_id).kwargs
+    minibatches = {} if name is None else same_minibatches(name, defaults, kwargs)
+    settings = {"env": env_id, **defaults, **minibatches, **kwargs}
     model = cls(settings.pop("policy", "MlpPolicy"), settings.pop("env"), **settings)
     assert isinstance(model.policy, ActorCriticPolicy)
     copy_weights(model.policy, weights)
@@ -147,8 +149,8 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
         return {name: archive[name] for name in archive.files}
 
 
-def _algorithm(algo: str | type[SequenceAlgorithm], env_id: str) -> tuple[type[SequenceAlgorithm], dict[str, Any]]:
-    """The class, and its settings for this environment from the YAML file of its name (none for a class that has no name)."""
+def _algorithm(algo: str | type[SequenceAlgorithm]) -> tuple[type[SequenceAlgorithm], str | None]:
+    """The class, and the name of its YAML file (none for a class that is not in the zoo)."""
     cls: type = algorithm_class(algo) if isinstance(algo, str) else algo
     if not (isinstance(cls, type) and issubclass(cls, SequenceAlgorithm)):
         raise ValueError(
@@ -156,7 +158,7 @@ def _algorithm(algo: str | type[SequenceAlgorithm], env_id: str) -> tuple[type[S
             "sppo_rl.zoo.copy_prior_into(model.policy, env_id)."
         )
     name = algo if isinstance(algo, str) else next((name for name, known in ALGORITHMS.items() if known is cls), None)
-    return cls, load_hyperparameters(name, env_id).kwargs if name is not None else {}
+    return cls, name
 
 
 def _actor(policy: ActorCriticPolicy) -> dict[str, th.nn.Parameter]:

@@ -8,7 +8,8 @@
 Every option is rl_zoo3's. What is different for this package's algorithms:
 
 - ``--algo`` knows sppo, grpo, rloo, remax, sppo_ppo and sppo_ppo_bce. ``ppo`` stays Stable-Baselines3's and rl_zoo3's.
-- Hyperparameters are those of ``zoo/hyperparams``, and ``--optimize-hyperparameters`` searches the space of ``sppo-rl tune``.
+- Hyperparameters are those of ``zoo/hyperparams``, and ``--optimize-hyperparameters`` searches the space of ``sppo-rl tune``. With
+  another ``n_episodes`` and no ``batch_size`` the file's number of minibatches stays.
 - A task with a batched form is used in that form, one copy for each episode of an update, in evaluations too; ``-params n_envs:4``,
   ``--vec-env subproc``, ``env_kwargs`` and environment wrappers switch back to ordinary copies.
 - Training starts from the shipped prior where there is one: ``-params prior:False`` for random weights.
@@ -25,6 +26,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import ResultsWriter
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
@@ -33,6 +35,7 @@ from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.baselines import GRPO, PPO, RLOO, ReMax
 from sppo_rl.sppo import SPPO
 from sppo_rl.vec_env import has_batched_form, make_batched
+from sppo_rl.zoo.hyperparameters import same_minibatches
 from sppo_rl.zoo.prior import copy_prior_into, list_priors
 from sppo_rl.zoo.search import suggest
 
@@ -129,6 +132,11 @@ def experiment_manager() -> type[ExperimentManager]:
                 self.config = str(files("sppo_rl.zoo").joinpath("hyperparams", f"{ALGORITHMS[self.algo][1]}.yml"))
 
         def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+            if self.algo in ALGORITHMS and self.custom_hyperparams and self.config.endswith((".yml", ".yaml")):
+                table = yaml.safe_load(Path(self.config).read_text(encoding="utf-8"))
+                entry = table.get(self.env_name.gym_id, {})
+                name = ALGORITHMS[self.algo][1]
+                self.custom_hyperparams.update(same_minibatches(name, entry, self.custom_hyperparams))
             hyperparameters, saved = super().read_hyperparameters()
             if "env_kwargs" in hyperparameters and self._eval_env_kwargs_args is None:
                 self.eval_env_kwargs = hyperparameters["env_kwargs"]

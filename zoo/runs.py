@@ -45,6 +45,7 @@ class RunSpec:
     :param episodes: its length in episodes; with neither the algorithm's file decides
     :param prior: start from the shipped prior; ``None``: if there is one
     :param overrides: hyperparameters that differ from the file
+    :param entry: the file's settings for the environment, if it is not the package's own file
     :param eval_every: distance between evaluations, in the unit of the run's length; ``None`` for a twentieth of it
     :param eval_episodes: episodes in an evaluation, sampled and greedy each
     :param eval_seed: of the evaluations' initial states
@@ -58,6 +59,7 @@ class RunSpec:
     episodes: int | None = None
     prior: bool | None = None
     overrides: dict[str, Any] = field(default_factory=dict)
+    entry: dict[str, Any] | None = None
     eval_every: int | None = None
     eval_episodes: int = 100
     eval_seed: int = 0
@@ -82,7 +84,7 @@ class RunSpec:
 
     def hyperparameters(self) -> Hyperparameters:
         """The file's settings and the overrides."""
-        return load_hyperparameters(self.algo, self.env_id, self.overrides)
+        return load_hyperparameters(self.algo, self.env_id, self.overrides, self.entry)
 
     @property
     def unit(self) -> str:
@@ -218,7 +220,7 @@ def write_config(spec: RunSpec, folder: Path, hyperparameters: Hyperparameters, 
 
 def read_config(folder: Path) -> RunSpec:
     """
-    Read what a run is.
+    Read what a run is. Its hyperparameters are those it was begun with, whatever the package's files say by now.
 
     :param folder: of the run
     :raises UsageError: if it is not the folder of a run
@@ -227,4 +229,5 @@ def read_config(folder: Path) -> RunSpec:
     if not path.exists():
         raise UsageError(f"{folder} is not the folder of a run: it has no {CONFIG}.")
     config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return RunSpec(**{name: config[name] for name in RunSpec.__dataclass_fields__})
+    fields = {name: config[name] for name in RunSpec.__dataclass_fields__ if name in config}
+    return RunSpec(**{**fields, "entry": config["hyperparameters"]})

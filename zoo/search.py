@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sppo_rl.zoo.hyperparameters import defaults_of
-from sppo_rl.zoo.names import algorithm_class, is_ours
+from sppo_rl.zoo.hyperparameters import defaults_of, update_size
+from sppo_rl.zoo.names import algorithm_class
 
 if TYPE_CHECKING:
     import optuna
@@ -77,7 +77,7 @@ def as_hyperparameters(algo: str, drawn: Mapping[str, Any], file_settings: Mappi
         for key, value in drawn.items()
         if key != "n_minibatches"
     }
-    settings["batch_size"] = max(_update_size(algo, file_settings) // int(drawn["n_minibatches"]), 1)
+    settings["batch_size"] = max(update_size(algo, file_settings) // int(drawn["n_minibatches"]), 1)
     return settings
 
 
@@ -95,12 +95,5 @@ def starting_point(algo: str, file_settings: Mapping[str, Any]) -> dict[str, Any
         start["critic_learning_rate"] = settings["learning_rate"]
     start["n_minibatches"] = 1
     if settings["batch_size"] is not None:
-        start["n_minibatches"] = max(_update_size(algo, file_settings) // settings["batch_size"], 1)
+        start["n_minibatches"] = max(update_size(algo, file_settings) // settings["batch_size"], 1)
     return start
-
-
-def _update_size(algo: str, file_settings: Mapping[str, Any]) -> int:
-    """In what ``batch_size`` counts: episodes, or SB3's environment steps."""
-    if is_ours(algo):
-        return int(file_settings.get("n_episodes", 16))
-    return int(file_settings.get("n_envs", 1)) * int(file_settings.get("n_steps", 2048))

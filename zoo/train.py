@@ -5,9 +5,9 @@
   sppo-rl train --env CartPole-v1 --timesteps 200000 --hyperparams n_episodes=32 learning_rate=lin_1e-3
   sppo-rl train --resume logs/sppo/sppo_rl-Pendulum-v0_1
 
-Hyperparameters come from zoo/hyperparams/<algo>.yml. The run starts from the shipped prior where there is one. Written to
-<log folder>/<algo>/<env>_<n>/: config.yml, evaluations.csv (success rate at fixed checkpoints), best_model.zip, last_model.zip,
-tensorboard_1/, and checkpoints/, from which --resume goes on exactly where a killed run was.
+Hyperparameters come from zoo/hyperparams/<algo>.yml, or a file of your own (--conf-file). The run starts from the shipped prior where
+there is one. Written to <log folder>/<algo>/<env>_<n>/: config.yml, evaluations.csv (success rate at fixed checkpoints), best_model.zip,
+last_model.zip, tensorboard_1/, and checkpoints/, from which --resume goes on exactly where a killed run was.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 import torch as th
 
 from sppo_rl.zoo import options
-from sppo_rl.zoo.hyperparameters import parse_overrides
+from sppo_rl.zoo.hyperparameters import parse_overrides, read_entry
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, file_name, is_ours
 from sppo_rl.zoo.progress import RunProgress, describe_row
 from sppo_rl.zoo.runs import LAST_MODEL, RunSpec, read_config
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_prior_choice(parser)
     options.add_hyperparameters(parser)
+    options.add_conf_file(parser)
     options.add_evaluation(parser, n_episodes=100)
     parser.add_argument("--log-folder", "-f", type=Path, default=Path("logs"), metavar="DIR", help="default: logs")
     parser.add_argument(
@@ -83,13 +84,14 @@ def run(arguments: argparse.Namespace) -> int:
             episodes=arguments.episodes,
             prior=arguments.prior,
             overrides=parse_overrides(arguments.hyperparams),
+            entry=read_entry(arguments.algo, arguments.env, arguments.conf_file),
             eval_every=arguments.eval_every,
             eval_episodes=arguments.eval_episodes,
             device=arguments.device,
         ).check()
         folder = _new_folder(arguments.log_folder, spec)
     print(f"{LABELS[spec.algo]} on {spec.env_id}, seed {spec.seed}, {spec.length:,} {spec.unit}; folder {folder}")
-    if not spec.hyperparameters().tuned:
+    if not spec.hyperparameters().has_entry:
         print(f"No entry for {spec.env_id} in zoo/hyperparams/{spec.algo}.yml: using the algorithm's defaults.")
     progress = RunProgress(spec.length, spec.unit)
     _, evaluation = train_run(

@@ -21,7 +21,7 @@ import torch as th
 from sppo_rl.evaluation import evaluate
 from sppo_rl.zoo import options
 from sppo_rl.zoo.agent import AgentCard
-from sppo_rl.zoo.hyperparameters import parse_overrides
+from sppo_rl.zoo.hyperparameters import parse_overrides, read_entry
 from sppo_rl.zoo.names import LABELS, UsageError, file_name, is_ours
 from sppo_rl.zoo.prior import actor_weights, write_weights
 from sppo_rl.zoo.prior_card import SuccessRate
@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--episodes", type=int, required=True, metavar="N", help="length of training in episodes")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     options.add_hyperparameters(parser)
+    options.add_conf_file(parser)
     parser.add_argument(
         "-n",
         "--card-episodes",
@@ -75,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         episodes=arguments.episodes,
         overrides=parse_overrides(arguments.hyperparams),
+        entry=read_entry(arguments.algo, arguments.env, arguments.conf_file),
         # nothing depends on what evaluations would find
         eval_every=arguments.episodes,
         eval_episodes=20,
@@ -93,6 +95,7 @@ def run(arguments: argparse.Namespace) -> int:
     last = evaluation.rows[-1]
     words = ["sppo-rl", "train-agent", "--algo", spec.algo, "--env", spec.env_id, "--episodes", str(spec.episodes)]
     words += ["--seed", str(spec.seed), *(["--hyperparams", *arguments.hyperparams] if arguments.hyperparams else [])]
+    words += ["--conf-file", str(arguments.conf_file)] if arguments.conf_file else []
     words += ["-n", str(arguments.card_episodes)] if arguments.card_episodes != CARD_EPISODES else []
     card = AgentCard(
         env_id=spec.env_id,

@@ -4,11 +4,11 @@
   sppo-rl tune --algo sb3-ppo --env sppo_rl/MountainCar-v0 --trials 20 --episodes 500
   sppo-rl tune --algo sppo --env sppo_rl/MountainCar-v0 --trials 40 --episodes 500 --write
 
-A trial trains from the prior (if there is one) with each of a few seeds, for so many episodes; its value is the success at the end, sampled
-actions, mean over the seeds. The first trial is the file's own settings. A trial whose losses become NaN is pruned. The study is kept in
-<output>/<env>/<algo>.log: the same command, given again after a kill or with more --trials, does what is left. --write puts the best
-settings into the algorithm's file, with the study's figures as a comment. The space is in zoo/search.py. The best value of many trials
-flatters: compare on other seeds before believing it.
+A trial trains from the prior (if there is one) with each of a few seeds, for so many episodes; its value is the success at the end,
+sampled actions, mean over the seeds. The first trial is the file's own settings. A trial whose losses become NaN is pruned. The study is
+kept in <output>/<env>/<algo>.log: the same command, given again after a kill or with more --trials, does what is left. --write puts the
+best settings into the algorithm's file (the package's, or that of --conf-file), with the study's figures as a comment. The space is in
+zoo/search.py. The best value of many trials flatters: compare on other seeds before believing it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import tempfile
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ import yaml
 
 from sppo_rl.zoo import options, provenance
 from sppo_rl.zoo.hyperparameter_files import with_entry
-from sppo_rl.zoo.hyperparameters import load_hyperparameters
+from sppo_rl.zoo.hyperparameters import file_of, read_entry
 from sppo_rl.zoo.names import LABELS, UsageError, file_name
 from sppo_rl.zoo.results import write_atomically
 from sppo_rl.zoo.runs import RunSpec
@@ -49,8 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of a trial, seeds 0 to N-1 (default 2)")
     parser.add_argument("--eval-episodes", type=int, default=200, metavar="N", help="episodes that judge a run (default 200)")
     options.add_prior_choice(parser)
+    options.add_conf_file(parser)
     parser.add_argument("--output", "-o", type=Path, default=Path("tuning"), metavar="DIR", help="default: tuning")
-    parser.add_argument("--write", action="store_true", help="put the best settings into zoo/hyperparams/<algo>.yml")
+    parser.add_argument("--write", action="store_true", help="put the best settings into the hyperparameter file")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -62,6 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.trials < 1 or arguments.seeds < 1:
         raise UsageError(f"--trials and --seeds must be at least 1, got {arguments.trials} and {arguments.seeds}.")
     th.set_num_threads(1)
+    entry_before = read_entry(arguments.algo, arguments.env, arguments.conf_file)
     specs = [
         RunSpec(
             algo=arguments.algo,
@@ -69,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
             seed=seed,
             episodes=arguments.episodes,
             prior=arguments.prior,
+            entry=entry_before,
             eval_every=arguments.episodes,
             eval_episodes=arguments.eval_episodes,
         ).check()
@@ -82,7 +84,7 @@ def run(arguments: argparse.Namespace) -> int:
     entry, note = best_entry(study, specs[0])
     print(f"\n{note}\n\n{yaml.safe_dump({arguments.env: entry}, sort_keys=False)}")
     if arguments.write:
-        target = Path(str(files("sppo_rl.zoo").joinpath("hyperparams", f"{arguments.algo}.yml")))
+        target = file_of(arguments.algo, arguments.conf_file)
         write_atomically(target, with_entry(target.read_text(encoding="utf-8"), arguments.env, entry, note))
         print(f"Written: {target}")
     return 0
@@ -111,7 +113,7 @@ def tune(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
         # of a process that was killed; its place is free again
         study.tell(trial.number, state=states.FAIL)
     first = specs[0]
-    settings = load_hyperparameters(first.algo, first.env_id).as_dict()
+    settings = first.hyperparameters().as_dict()
     done = len(study.get_trials(states=(states.COMPLETE, states.PRUNED)))
     if not done and not study.get_trials(states=(states.WAITING,)):
         study.enqueue_trial(starting_point(first.algo, settings), user_attrs={"settings_before": True})
@@ -151,7 +153,7 @@ def best_entry(study: optuna.Study, spec: RunSpec) -> tuple[dict[str, Any], str]
     :return: the entry, and a line about the study
     """
     best = study.best_trial
-    entry = {**load_hyperparameters(spec.algo, spec.env_id).as_dict(), **best.user_attrs["hyperparameters"]}
+    entry = {**spec.hyperparameters().as_dict(), **best.user_attrs["hyperparameters"]}
     seeds = len(best.user_attrs["successes"])
     states = [trial.state.name for trial in study.trials]
     before = next(

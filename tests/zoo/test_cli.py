@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import gymnasium as gym
 import imageio.v2 as imageio
@@ -19,6 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo import enjoy
 from sppo_rl.zoo.cli import COMMANDS, main
+from sppo_rl.zoo.hyperparameters import read_file
 from sppo_rl.zoo.models import build_model, load_model
 from sppo_rl.zoo.names import ALGORITHMS, UsageError
 from sppo_rl.zoo.runs import RunSpec, read_config, run
@@ -109,7 +111,7 @@ def test_train_writes_what_rl_zoo3_users_expect_and_numbers_its_folders(tmp_path
     assert names == {"config.yml", "evaluations.csv", "best_model.zip", "last_model.zip", "checkpoints", "tensorboard_1"}
     config = yaml.safe_load((first / "config.yml").read_text())
     assert config["hyperparameters"]["n_episodes"] == 8
-    assert config["hyperparameters"]["learning_rate"] == 0.001
+    assert config["hyperparameters"]["learning_rate"] == read_file("sppo")[CARTPOLE]["learning_rate"]
     assert (config["algo"], config["env_id"], config["seed"], config["prior"]) == ("sppo", CARTPOLE, 3, False)
     assert [row["episodes"] for row in read_evaluations(first / "evaluations.csv")] == [0, 8, 16]
     # the same seed, the same weights
@@ -174,7 +176,33 @@ def test_resume_goes_on_with_a_killed_run_bit_for_bit(tmp_path, capsys):
 def test_a_run_can_be_repeated_from_its_config(tmp_path):
     spec = RunSpec("grpo", CARTPOLE, seed=1, episodes=8, prior=False, overrides={"n_episodes": 8}, eval_episodes=1)
     run(spec, tmp_path)
-    assert read_config(tmp_path) == spec
+    # its hyperparameters in full: the package's file may have changed since
+    assert read_config(tmp_path) == replace(spec, entry=spec.hyperparameters().as_dict())
+
+
+def test_hyperparameters_from_a_file_are_kept_with_the_run(tmp_path, capsys):
+    own = tmp_path / "own.yml"
+    own.write_text(f"{CARTPOLE}: {{n_timesteps: 1600, n_episodes: 4, n_epochs: 2, learning_rate: 0.002}}\n")
+    words = [
+        "train",
+        "--env",
+        CARTPOLE,
+        "--no-prior",
+        "--eval-episodes",
+        "2",
+        "--conf-file",
+        str(own),
+        "-params",
+        "n_epochs=1",
+    ]
+    assert main([*words, "--log-folder", str(tmp_path)]) == 0
+    own.unlink()
+    folder = tmp_path / "sppo" / "sppo_rl-PrecisionCartPole200-v0_1"
+    expected = {"n_timesteps": 1600, "policy": "MlpPolicy", "n_episodes": 4, "n_epochs": 1, "learning_rate": 0.002}
+    assert read_config(folder).hyperparameters().as_dict() == expected
+    assert 1600 <= load_model(folder / "last_model.zip").num_timesteps < 1600 + 4 * 200
+    assert main(words) == 1
+    assert "There is no hyperparameter file" in capsys.readouterr().err
 
 
 def test_a_run_whose_losses_are_not_finite_says_so(tmp_path, capsys):

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
 from sppo_rl.envs.control.catalog import TASKS
-from sppo_rl.zoo.hyperparameters import check_keys, load_hyperparameters, parameters_of, parse_overrides, read_file
+from sppo_rl.zoo.hyperparameters import (
+    check_keys,
+    load_hyperparameters,
+    parameters_of,
+    parse_overrides,
+    read_entry,
+    read_file,
+)
 from sppo_rl.zoo.models import build_model
 from sppo_rl.zoo.names import ALGORITHMS, LABELS, UsageError, check_env_id, file_name, is_ours, suggestion
+from sppo_rl.zoo.prior import load_prior
 
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 OUTCOME_IDS = [task.outcome_id for task in TASKS]
 # the paper's trajectories per update
 EPISODES = {
@@ -22,9 +33,10 @@ EPISODES = {
 }
 
 
+@pytest.mark.parametrize("folder", [None, BENCHMARKS / "hyperparams"], ids=["package", "benchmarks"])
 @pytest.mark.parametrize("algo", ALGORITHMS)
-def test_every_file_has_every_task_and_only_known_keys(algo):
-    table = read_file(algo)
+def test_every_file_has_every_task_and_only_known_keys(algo, folder):
+    table = read_file(algo, folder)
     assert set(table) == set(OUTCOME_IDS)
     for env_id, settings in table.items():
         assert isinstance(settings["n_timesteps"], int)
@@ -41,7 +53,7 @@ def test_episodes_in_an_update_are_the_papers(algo):
 
 
 def test_stable_baselines_gets_the_same_schedule():
-    ours, theirs = read_file("ppo"), read_file("sb3-ppo")
+    ours, theirs = (read_file(algo, BENCHMARKS / "hyperparams") for algo in ("ppo", "sb3-ppo"))
     horizons = {task.outcome_id: task.horizon for task in TASKS}
     for env_id, settings in theirs.items():
         assert settings["n_envs"] == ours[env_id]["n_episodes"]
@@ -78,9 +90,45 @@ def test_overrides_win_and_keys_of_the_run_are_kept_apart():
     assert chosen.kwargs["n_epochs"] == 9
     assert chosen.kwargs["n_episodes"] == 8
     assert "n_timesteps" not in chosen.kwargs
-    assert chosen.tuned
-    assert not load_hyperparameters("sppo", "CartPole-v1").tuned
+    assert chosen.has_entry
+    assert not load_hyperparameters("sppo", "CartPole-v1").has_entry
     assert chosen.as_dict() == {**read_file("sppo")["sppo_rl/Hopper-v0"], "n_epochs": 9, "n_timesteps": 5}
+
+
+def test_an_entry_takes_the_place_of_the_files():
+    chosen = load_hyperparameters("sppo", "sppo_rl/PrecisionCartPole200-v0", {"n_epochs": 9}, {"n_episodes": 12})
+    assert chosen.as_dict() == {"n_timesteps": 1_000_000, "policy": "MlpPolicy", "n_episodes": 12, "n_epochs": 9}
+    assert load_hyperparameters("ppo-bce", "CartPole-v1", entry={}).kwargs == {"critic_loss": "bce"}
+
+
+def test_an_update_of_another_size_keeps_its_minibatches():
+    entry = {"n_episodes": 64, "batch_size": 16}
+    assert load_hyperparameters("sppo", "CartPole-v1", {"n_episodes": 8}, entry).kwargs == {"n_episodes": 8, "batch_size": 2}
+    assert load_hyperparameters("sppo", "CartPole-v1", {"n_episodes": 2}, entry).kwargs == {"n_episodes": 2, "batch_size": 1}
+    own = {"n_episodes": 8, "batch_size": 8}
+    assert load_hyperparameters("sppo", "CartPole-v1", own, entry).kwargs == own
+    assert load_hyperparameters("sppo", "CartPole-v1", {"n_epochs": 2}, entry).kwargs == {**entry, "n_epochs": 2}
+    of_sb3 = {"n_envs": 4, "n_steps": 100, "batch_size": 200}
+    assert load_hyperparameters("sb3-ppo", "CartPole-v1", {"n_steps": 50}, of_sb3).kwargs["batch_size"] == 100
+    model = load_prior("sppo_rl/PrecisionCartPole200-v0", n_episodes=8)
+    assert (model.n_episodes, model.batch_size) == (8, read_file("sppo")["sppo_rl/PrecisionCartPole200-v0"]["batch_size"] // 8)
+
+
+def test_settings_come_from_a_file_of_ones_own_or_a_folder_of_such_files(tmp_path):
+    (tmp_path / "sppo.yml").write_text("a/A-v0: {n_episodes: 3}\n")
+    for conf_file in (tmp_path, tmp_path / "sppo.yml"):
+        assert read_entry("sppo", "a/A-v0", conf_file) == {"n_episodes": 3}
+    assert read_entry("sppo", "a/A-v0", None) is None
+    with pytest.raises(UsageError, match=r"no hyperparameter file .*grpo\.yml"):
+        read_entry("grpo", "a/A-v0", tmp_path)
+    with pytest.raises(UsageError, match=r"sppo\.yml has no entry for a/B-v0. It has: a/A-v0"):
+        read_entry("sppo", "a/B-v0", tmp_path)
+    (tmp_path / "sppo.yml").write_text("n_episodes: 3\n")
+    with pytest.raises(UsageError, match="must map environment ids to settings"):
+        read_entry("sppo", "a/A-v0", tmp_path)
+    (tmp_path / "sppo.yml").write_text("a: [")
+    with pytest.raises(UsageError, match=r"sppo\.yml is not YAML"):
+        read_entry("sppo", "a/A-v0", tmp_path)
 
 
 def test_parameters_are_collected_through_keyword_arguments_passed_on():

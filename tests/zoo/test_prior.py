@@ -98,7 +98,8 @@ def test_prior_starts_learning_from_its_weights(env_id: str) -> None:
 
 
 def test_learning_moves_away_from_the_prior() -> None:
-    model = zoo.load_prior(CART, seed=0, device="cpu", n_episodes=32)
+    settings = {"n_episodes": 32, "batch_size": 32, "n_epochs": 4, "learning_rate": 1e-3}
+    model = zoo.load_prior(CART, seed=0, device="cpu", **settings)
     model.learn(1)
     assert model._n_updates == 1
     after = actor_weights(model.policy)  # type: ignore[arg-type]

@@ -102,7 +102,8 @@ def test_train_from_a_wheel_leaves_a_model_its_settings_and_its_episodes(install
     )
     run = installed.folder / "logs" / "sppo" / "sppo_rl-PrecisionCartPole200-v0_1"
     config = yaml.load((run / "sppo_rl-PrecisionCartPole200-v0" / "config.yml").read_text(), Loader=yaml.UnsafeLoader)
-    assert dict(config) == {**read_file("sppo")[CARTPOLE], "n_episodes": 4}
+    # an update of 4 episodes instead of 64, still in as many minibatches
+    assert dict(config) == {**read_file("sppo")[CARTPOLE], "n_episodes": 4, "batch_size": 1}
     model = SPPO.load(run / "sppo_rl-PrecisionCartPole200-v0.zip")
     assert model.num_timesteps >= 900
     episodes = pd.read_csv(run / "0.monitor.csv", skiprows=1)

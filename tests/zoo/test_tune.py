@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from pathlib import Path
 
 import optuna
 import pytest
@@ -15,7 +17,10 @@ from sppo_rl.zoo.hyperparameters import check_keys, load_hyperparameters, read_f
 from sppo_rl.zoo.models import build_model
 from sppo_rl.zoo.names import ALGORITHMS
 from sppo_rl.zoo.search import as_hyperparameters, starting_point, suggest
+from tests.pages import DOCS, section, table
 
+BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+RESULTS, HYPERPARAMETERS = BENCHMARKS / "results" / "tuned_comparison", BENCHMARKS / "hyperparams"
 CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
 SHARED = {"learning_rate", "n_epochs", "n_minibatches", "clip_range", "ent_coef", "max_grad_norm"}
 
@@ -33,6 +38,19 @@ def test_what_algorithms_share_is_searched_in_the_same_ranges(algo):
     ours, theirs = distributions("sppo"), distributions(algo)
     assert set(theirs) >= SHARED
     assert all(theirs[name] == ours[name] for name in set(ours) & set(theirs))
+
+
+def test_the_documented_space_is_the_one_that_is_searched():
+    shown = [row for row in table(section(DOCS / "zoo.md", "## Tuning")) if row[0].startswith("`")]
+    for algo in ALGORITHMS:
+        rows = {row[0].split("`")[1]: row[1] for row in shown if row[2] == "all" or algo in row[2].split(", ")}
+        space = distributions(algo)
+        assert set(rows) == set(space)
+        for name, values in space.items():
+            if isinstance(values, optuna.distributions.CategoricalDistribution):
+                assert rows[name] == ", ".join(map(str, values.choices))
+            else:
+                assert rows[name] == f"{values.low} to {values.high}" + (", logarithmic" if values.log else "")
 
 
 @pytest.mark.parametrize("algo", ALGORITHMS)
@@ -70,8 +88,11 @@ def test_the_first_trial_is_the_files_own_settings(algo):
 
 
 def words(tmp_path, trials, *more):
+    own = tmp_path / "own.yml"
+    if not own.exists():
+        own.write_text(f"{CARTPOLE}: {{n_timesteps: 9, n_episodes: 64, learning_rate: 0.002}}\n")
     budget = ("--trials", str(trials), "--episodes", "4", "--seeds", "2", "--eval-episodes", "3", "-o", str(tmp_path))
-    return ["tune", "--algo", "sppo", "--env", CARTPOLE, *budget, *more]
+    return ["tune", "--algo", "sppo", "--env", CARTPOLE, "--conf-file", str(own), *budget, *more]
 
 
 @pytest.fixture
@@ -93,8 +114,10 @@ def test_a_study_resumes_prunes_what_breaks_and_has_one_budget(tmp_path, scripte
     assert main(words(tmp_path, 2)) == 0
     assert [spec.seed for spec in scripted] == [0, 1, 0, 1]
     # the file's settings first
-    assert scripted[0].overrides["learning_rate"] == read_file("sppo")[CARTPOLE]["learning_rate"]
-    assert scripted[0].overrides["batch_size"] == 64
+    assert {name: scripted[0].overrides[name] for name in ("learning_rate", "batch_size")} == {
+        "learning_rate": 0.002,
+        "batch_size": 64,
+    }
     assert scripted[2].overrides != scripted[0].overrides
     assert main(words(tmp_path, 4)) == 0
     out = capsys.readouterr().out
@@ -122,23 +145,33 @@ def test_a_killed_trial_is_done_again(tmp_path, scripted, monkeypatch):
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
     trials = optuna.load_study(study_name="tune", storage=storage).trials
     assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE"]
-    assert trials[1].params["learning_rate"] == read_file("sppo")[CARTPOLE]["learning_rate"]
+    assert trials[1].params["learning_rate"] == 0.002
 
 
-def test_real_runs_and_writing_to_the_file(tmp_path, monkeypatch):
-    (tmp_path / "hyperparams").mkdir()
+def test_real_runs_and_writing_to_the_file(tmp_path):
     text = f"# how it came about\n\n{CARTPOLE}: &defaults\n  policy: MlpPolicy\n  n_timesteps: 9\n\nother: # why\n  <<: *defaults\n"
-    (tmp_path / "hyperparams" / "sppo.yml").write_text(text)
-    monkeypatch.setattr(command, "files", lambda package: tmp_path)
+    own = tmp_path / "own.yml"
+    own.write_text(text)
+    assert main(words(tmp_path, 2)) == 0
+    assert own.read_text() == text
     assert main(words(tmp_path, 2, "--write")) == 0
-    result = (tmp_path / "hyperparams" / "sppo.yml").read_text()
+    result = own.read_text()
     assert "# tuned: sppo-rl tune --algo sppo --env " in result
     assert result.startswith("# how it came about\n")
     assert "other: # why\n" in result
     table = yaml.safe_load(result)
     assert table["other"] == {"policy": "MlpPolicy", "n_timesteps": 9}
-    assert {"learning_rate", "batch_size", "n_episodes", "n_timesteps"} <= set(table[CARTPOLE])
+    assert {"learning_rate", "batch_size", "n_timesteps"} <= set(table[CARTPOLE])
     check_keys("sppo", table[CARTPOLE])
+
+
+def test_settings_that_were_found_are_those_of_the_package():
+    found = json.loads((RESULTS / "PrecisionCartPole200.json").read_text())["tuned"]
+    for algo, study in found.items():
+        entry = read_file(algo)[CARTPOLE]
+        assert {name: entry[name] for name in study["hyperparameters"]} == study["hyperparameters"]
+        start = read_file(algo, HYPERPARAMETERS)[CARTPOLE]
+        assert {**start, **study["hyperparameters"]} == entry
 
 
 FILE = """\
@@ -165,7 +198,11 @@ def test_one_entry_changes_and_every_comment_stays(env_id):
     text = with_entry(FILE, env_id, {"x": 7, "rate": 0.000012}, "first")
     assert yaml.safe_load(text) == {**before, env_id: {"x": 7, "rate": 0.000012}}
     assert {"# top", "# of C", "# tuned: first"} <= set(text.splitlines())
-    again = with_entry(text, env_id, {"x": 8}, "second")
+    long = with_entry(text, env_id, {"x": 9}, "--word " * 60)
+    assert "first" not in long
+    assert max(map(len, long.splitlines())) < 140
+    assert long.count("--word") == 60
+    again = with_entry(long, env_id, {"x": 8}, "second")
     assert yaml.safe_load(again) == {**before, env_id: {"x": 8}}
     assert "first" not in again
 
