@@ -1,8 +1,8 @@
 """Why PPO + BCE ends above SPPO once both are tuned on PrecisionCartPole200, and whether SPPO's own hybrid has what it takes.
 
 From the settings that ``tuned_comparison.py`` found for PPO + BCE one thing is changed at a time until SPPO is left; then SPPO gets a share
-of the step-wise signal back (``hybrid``), with those settings and with its own. Seeds that no trial of the tuning saw; what was done before
-is kept in ``--work``.
+of the step-wise signal back (``hybrid``), with and without λ, with those settings and with its own. Seeds that no trial of the tuning saw;
+what was done before is kept in ``--work``.
 
     python benchmarks/step_signal.py --episodes 3000 --seeds 5
 """
@@ -55,8 +55,11 @@ def variants() -> dict[str, tuple[str, dict[str, Any]]]:
         "SPPO, the same settings": ("sppo", shared),
         "SPPO, the same settings, standardized": ("sppo", {**shared, "advantage": "standardized"}),
         "SPPO, the same settings, hybrid .5": ("sppo", {**shared, "hybrid": 0.5}),
+        "SPPO, the same settings, hybrid .5, λ = .95": ("sppo", {**shared, "hybrid": 0.5, "gae_lambda": 0.95}),
         "SPPO, its own settings": ("sppo", sppo),
         "SPPO, its own settings, hybrid .5": ("sppo", {**sppo, "hybrid": 0.5}),
+        "SPPO, its own settings, hybrid .5, λ = .95": ("sppo", {**sppo, "hybrid": 0.5, "gae_lambda": 0.95}),
+        "SPPO, its own settings, hybrid 1, λ = .95": ("sppo", {**sppo, "hybrid": 1.0, "gae_lambda": 0.95}),
     }
 
 

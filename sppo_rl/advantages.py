@@ -146,22 +146,21 @@ def generalized_advantage(
     return advantages[inside]
 
 
-def hybrid(advantages: th.Tensor, sequence: th.Tensor, alpha: float) -> th.Tensor:
+def hybrid(of_sequence: th.Tensor, of_decisions: th.Tensor, sequence: th.Tensor, alpha: float) -> th.Tensor:
     """
-    Mix the signal of the sequence with that of each decision: ``(1 - α) (R - V(s)) + α (G_t - V(s_t))``.
+    Mix the signal of the sequence with that of each decision: ``(1 - α) (R - V(s)) + α A_t``.
 
-    The return to go ``G_t`` is the outcome R where the reward is paid at the end, and ``R - V(s)`` is what the first decision earns. With
-    the example of :func:`generalized_advantage`, ``[.5, .4, .1]``, and α = .5: ``[.5, .45, .3]``. α = 0 gives every decision .5, as
-    SPPO does; α = 1 changes nothing.
+    With the example of :func:`generalized_advantage`, one sequence whose decisions earn ``[.5, .4, .1]`` and whose residual is .5, α = .5
+    gives ``[.5, .45, .3]``. α = 0 gives every decision .5, as SPPO does; α = 1 changes nothing.
 
-    :param advantages: (D,) ``G_t - V(s_t)``, sequences one after another, decisions in time order
+    :param of_sequence: (S,) the residuals ``R - V(s)``
+    :param of_decisions: (D,) sequences one after another, decisions in time order
     :param sequence: (D,) int64, non-decreasing
     :param alpha: α in [0, 1]
     :return: (D,)
     """
-    _, index, lengths = th.unique_consecutive(sequence, return_inverse=True, return_counts=True)
-    first = (lengths.cumsum(0) - lengths)[index]
-    return (1.0 - alpha) * advantages[first] + alpha * advantages
+    index = th.unique_consecutive(sequence, return_inverse=True)[1]
+    return (1.0 - alpha) * of_sequence[index] + alpha * of_decisions
 
 
 def whiten(advantages: th.Tensor, mask: th.Tensor) -> th.Tensor:
@@ -261,25 +260,35 @@ class DecisionLevel:
 
 @dataclass(frozen=True)
 class Hybrid:
-    """SPPO mixed with PPO; see :func:`hybrid`. One critic values every state, and its value of the first one is ``V(s)``."""
+    """
+    SPPO mixed with PPO; see :func:`hybrid`. One critic values every state, and its value of the first one is ``V(s)``.
+
+    Like PPO's it learns the λ-return, which is the outcome where λ = 1.
+    """
 
     alpha: float
+    gae_lambda: float = 1.0
     critic: ClassVar[CriticKind] = "decision"
     min_group_size: ClassVar[int] = 1
     greedy_rollout: ClassVar[bool] = False
     in_outcome_units: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.alpha <= 1.0:
-            raise ValueError(f"hybrid must lie between 0 (SPPO) and 1 (PPO), got {self.alpha}.")
+        for name, value in (("hybrid", self.alpha), ("gae_lambda", self.gae_lambda)):
+            if not 0.0 <= value <= 1.0:
+                raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
 
     def __call__(self, batch: EpisodeBatch) -> Advantages:
         """See :class:`AdvantageEstimator`."""
         assert batch.values is not None
         rewards, sequence = _decisions(batch)
-        of_decisions = generalized_advantage(rewards, batch.values[batch.mask], sequence)
+        values = batch.values[batch.mask]
+        of_decisions = generalized_advantage(rewards, values, sequence, gae_lambda=self.gae_lambda)
+        _, index, lengths = th.unique_consecutive(sequence, return_inverse=True, return_counts=True)
+        returns = th.zeros_like(lengths, dtype=rewards.dtype).index_add_(0, index, rewards)
+        of_sequence = residual(returns, values[lengths.cumsum(0) - lengths])
         advantages, targets = th.zeros_like(batch.values), batch.values.clone()
-        advantages[batch.mask] = hybrid(of_decisions, sequence, self.alpha)
+        advantages[batch.mask] = hybrid(of_sequence, of_decisions, sequence, self.alpha)
         targets[batch.mask] += of_decisions
         return Advantages(advantages, targets)
 

@@ -257,11 +257,11 @@ def test_ppo_on_tokens_pays_the_reward_at_the_last_decision_and_skips_padding() 
 
 
 def test_hybrid_by_hand() -> None:
-    # first sequence: .5 for the whole; .75 * .5 + .25 * (.5, .4, .1). Second: -3 for the whole; .75 * -3 + .25 * (-3, 1)
-    of_decisions, sequence = tensor(0.5, 0.4, 0.1, -3, 1), th.tensor([4, 4, 4, 6, 6])
-    th.testing.assert_close(hybrid(of_decisions, sequence, 0.25), tensor(0.5, 0.475, 0.4, -3, -2))
-    assert th.equal(hybrid(of_decisions, sequence, 0.0), tensor(0.5, 0.5, 0.5, -3, -3))
-    assert th.equal(hybrid(of_decisions, sequence, 1.0), of_decisions)
+    # first sequence: .5 for the whole; .75 * .5 + .25 * (.5, .4, .1). Second: -3 for the whole; .75 * -3 + .25 * (-1, 1)
+    of_sequence, of_decisions, sequence = tensor(0.5, -3), tensor(0.5, 0.4, 0.1, -1, 1), th.tensor([4, 4, 4, 6, 6])
+    th.testing.assert_close(hybrid(of_sequence, of_decisions, sequence, 0.25), tensor(0.5, 0.475, 0.4, -2.5, -2))
+    assert th.equal(hybrid(of_sequence, of_decisions, sequence, 0.0), tensor(0.5, 0.5, 0.5, -3, -3))
+    assert th.equal(hybrid(of_sequence, of_decisions, sequence, 1.0), of_decisions)
 
 
 def test_hybrid_on_tokens_by_hand() -> None:
@@ -275,6 +275,11 @@ def test_hybrid_on_tokens_by_hand() -> None:
     th.testing.assert_close(result.advantages, th.tensor([[0.5, 0.45, 0.3, 0.0], [0.0, -0.25, 0.0, -0.5]]))
     assert result.critic_targets is not None
     th.testing.assert_close(result.critic_targets[batch.mask], tensor(1, 1, 1, 0, 0))
+    # λ = 0: A_t is V_{t+1} - V_t, and R - V_t at the end; what the whole sequence earns is R - V_0 all the same
+    result = Hybrid(0.5, gae_lambda=0.0)(batch)
+    th.testing.assert_close(result.advantages, th.tensor([[0.3, 0.4, 0.3, 0.0], [0.0, 0.125, 0.0, -0.5]]))
+    assert result.critic_targets is not None
+    th.testing.assert_close(result.critic_targets[batch.mask], tensor(0.6, 0.9, 1, 0.75, 0))
 
 
 def test_hybrid_between_sppo_and_ppo() -> None:

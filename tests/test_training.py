@@ -159,6 +159,13 @@ def test_hybrid_0_is_sppo_and_hybrid_1_is_ppo_without_normalisation() -> None:
     assert not th.equal(mixtures[0.5]["action_net.weight"], ppo["action_net.weight"])
 
 
+def test_hybrid_1_with_lambda_is_ppo_with_that_lambda() -> None:
+    mixture = learned(SPPO, hybrid=1.0, gae_lambda=0.9).policy.state_dict()
+    ppo = learned(PPO, normalize_advantage=False, gae_lambda=0.9).policy.state_dict()
+    assert all(th.equal(mixture[name], ppo[name]) for name in ppo)
+    assert not th.equal(mixture["action_net.weight"], learned(SPPO, hybrid=1.0).policy.state_dict()["action_net.weight"])
+
+
 def test_hybrid_advantages_of_returns_are_scaled_as_sppos_are() -> None:
     model, batch = model_and_batch(hybrid=0.5, critic_loss="mse", n_epochs=1)
     outcome = batch.outcome * 400.0 - 300.0
@@ -176,8 +183,10 @@ def test_hybrid_advantages_of_returns_are_scaled_as_sppos_are() -> None:
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"hybrid": 1.5}, "between 0 .* and 1 .*, got 1.5"),
+        ({"hybrid": 1.5}, "hybrid must lie between 0 and 1, got 1.5"),
         ({"hybrid": -0.1}, "got -0.1"),
+        ({"hybrid": 0.5, "gae_lambda": 1.1}, "gae_lambda must lie between 0 and 1, got 1.1"),
+        ({"gae_lambda": 0.9}, "hybrid is 0, so there is none"),
         ({"hybrid": 0.5, "advantage": "standardized"}, "advantage is 'standardized'"),
     ],
 )
@@ -187,8 +196,8 @@ def test_mixtures_that_cannot_be(kwargs: Any, message: str) -> None:
 
 
 def test_a_mixture_is_saved_and_loaded(tmp_path: Any) -> None:
-    learned(SPPO, hybrid=0.25).save(tmp_path / "model")
-    assert SPPO.load(tmp_path / "model").estimator == Hybrid(0.25)
+    learned(SPPO, hybrid=0.25, gae_lambda=0.9).save(tmp_path / "model")
+    assert SPPO.load(tmp_path / "model").estimator == Hybrid(0.25, 0.9)
 
 
 def test_warmup_trains_the_critic_alone_for_so_many_updates() -> None:
