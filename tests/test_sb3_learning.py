@@ -276,7 +276,7 @@ def test_a_progress_bar_counts_every_step_once(
             shown.append(self.pbar.n)
             super()._on_training_end()
 
-    monkeypatch.setattr("sppo_rl.algorithm.ProgressBar", Bar)
+    monkeypatch.setattr("sppo_rl.episodic.ProgressBar", Bar)
     model = make("MlpPolicy", TraceBatch(4), policy_kwargs=SMALL, seed=0)
     model.learn(30, progress_bar=True)
     model.learn(30, progress_bar=True, reset_num_timesteps=False)
