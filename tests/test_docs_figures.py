@@ -227,6 +227,20 @@ def test_the_ladder_from_ppo_to_sppo_is_the_committed_one() -> None:
     assert list(table(section(DOCS / "results.md", "## Why PPO + BCE is ahead, once tuned")))[1:] == expected
 
 
+def test_calibration_in_the_verdicts_is_the_committed_one() -> None:
+    found = json.loads((RESULTS / "calibration.json").read_text())["after_over_seeds"]
+    text = section(
+        REPOSITORY / "benchmarks" / "VERDICTS.md",
+        "## Figure 7, what the critic knows: reproduced, and a ruler knows most of it",
+    )
+    shown = {row[0]: row[1:] for row in list(table(text))[1:]}
+    for label, prefix in (("critic", ""), ("the prompt's length", "length_"), ("ceiling", "ceiling_")):
+        of = [found[f"{prefix}{name}"] for name in ("pearson", "spearman")]
+        assert shown[label] == [f"{decimals(row['mean'])} ± {decimals(row['std'])}" for row in of]
+    for name in ("value_of_hopeless", "value_of_sure"):
+        assert f"{decimals(found[name]['mean'], 2)} ± {decimals(found[name]['std'], 2)}" in text
+
+
 def test_figures_over_all_tasks_are_those_of_the_report() -> None:
     report = [row for row in table((RESULTS / "report" / "report.md").read_text()) if len(row) == 4][:7]
     page = [row for row in table(section(DOCS / "results.md", "## Over all tasks")) if len(row) == 4]
