@@ -274,6 +274,16 @@ def without_clock(path):
     return [{**row, "seconds": 0} for row in read_evaluations(path)]
 
 
+def test_each_algorithm_has_its_own_file_in_a_folder(tmp_path, monkeypatch):
+    for algo, n_episodes in (("sppo", 3), ("ppo", 5)):
+        (tmp_path / f"{algo}.yml").write_text(f"{CARTPOLE}: {{n_episodes: {n_episodes}}}\n")
+    seen = []
+    monkeypatch.setattr("sppo_rl.zoo.compare.compare", lambda specs, *more: seen.extend(specs) or 0)
+    words = ["compare", "--env", CARTPOLE, "--algos", "sppo", "ppo", "--seeds", "1", "-params", "ppo.n_epochs=2"]
+    assert main([*words, "--conf-file", str(tmp_path), "-o", str(tmp_path / "out")]) == 0
+    assert [spec.hyperparameters().kwargs for spec in seen] == [{"n_episodes": 3}, {"n_episodes": 5, "n_epochs": 2}]
+
+
 def test_a_killed_comparison_goes_on_where_it_was_and_gives_the_same_results(tmp_path, capsys):
     folder = tmp_path / "comparison"
     run_folder = folder / "runs" / "sppo_rl-PrecisionCartPole200-v0" / "sppo" / "seed_0"
