@@ -194,7 +194,7 @@ def test_language_speed_and_memory_are_the_committed_ones() -> None:
 
 def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
     shown = list(table(section(DOCS / "results.md", "## The other rivals")))[1:]
-    assert len(shown) == 20
+    assert len(shown) == 24
     for task, label, success, greedy, area, episodes in shown:
         row = summary("control_rivals", task)[COMPARED[label]]
         assert [success, greedy, area] == measured(row)
