@@ -15,7 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sppo_rl.vec_env import has_batched_form, make_batched
 from sppo_rl.zoo.hyperparameters import Hyperparameters
 from sppo_rl.zoo.names import ALGORITHMS, UsageError, algorithm_class, is_ours
-from sppo_rl.zoo.prior import copy_weights, load_prior, prior_weights
+from sppo_rl.zoo.prior import copy_weights, prior_weights
 
 
 def make_training_env(algo: str, env_id: str, hyperparameters: Hyperparameters, seed: int) -> VecEnv:
@@ -53,16 +53,22 @@ def build_model(
     :raises UsageError: if a prior is demanded and there is none
     """
     settings = {**hyperparameters.kwargs, "seed": seed, **kwargs}
+    cls: Any = algorithm_class(algo)
+    weights = None
     if prior is not False:
         try:
-            if is_ours(algo):
-                return load_prior(env_id, algo=algo, **settings), True
-            return sb3_ppo_from_prior(env_id, n_envs=hyperparameters.n_envs or 1, **settings), True
+            weights = prior_weights(env_id)
         except FileNotFoundError as error:
             if prior:
                 raise UsageError(f"{error} Leave out --from-prior to start from random weights.") from error
-    cls: Any = algorithm_class(algo)
-    return cls(hyperparameters.policy, make_training_env(algo, env_id, hyperparameters, seed), **settings), False
+    if weights is None:
+        return cls(hyperparameters.policy, make_training_env(algo, env_id, hyperparameters, seed), **settings), False
+    if not is_ours(algo):
+        return sb3_ppo_from_prior(env_id, n_envs=hyperparameters.n_envs or 1, **settings), True
+    # not load_prior(), which would take what these hyperparameters leave out from the package's file
+    model = cls(hyperparameters.policy, env_id, **settings)
+    copy_weights(model.policy, weights)
+    return model, True
 
 
 def sb3_ppo_from_prior(env_id: str, n_envs: int = 1, seed: int | None = None, **kwargs: Any) -> StableBaselinesPPO:

@@ -101,6 +101,15 @@ def test_an_entry_takes_the_place_of_the_files():
     assert load_hyperparameters("ppo-bce", "CartPole-v1", entry={}).kwargs == {"critic_loss": "bce"}
 
 
+@pytest.mark.parametrize("prior", [False, True])
+def test_what_an_entry_leaves_out_is_the_constructors_default(prior):
+    env_id = "sppo_rl/PrecisionCartPole200-v0"
+    assert {"batch_size", "clip_range"} <= set(read_file("sppo")[env_id])
+    model, from_prior = build_model("sppo", env_id, load_hyperparameters("sppo", env_id, entry={"n_episodes": 8}), prior=prior)
+    assert from_prior == prior
+    assert (model.n_episodes, model.batch_size, model.n_epochs, model.clip_range(1.0)) == (8, None, 4, 0.2)
+
+
 def test_an_update_of_another_size_keeps_its_minibatches():
     entry = {"n_episodes": 64, "batch_size": 16}
     assert load_hyperparameters("sppo", "CartPole-v1", {"n_episodes": 8}, entry).kwargs == {"n_episodes": 8, "batch_size": 2}
