@@ -14,6 +14,7 @@ zoo/search.py. The best value of many trials flatters: compare on other seeds be
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import tempfile
 from pathlib import Path
@@ -29,7 +30,7 @@ from sppo_rl.zoo.names import LABELS, UsageError, file_name
 from sppo_rl.zoo.results import write_atomically
 from sppo_rl.zoo.runs import RunSpec
 from sppo_rl.zoo.runs import run as train_run
-from sppo_rl.zoo.search import as_hyperparameters, starting_point, suggest
+from sppo_rl.zoo.search import PARAMETERS, as_hyperparameters, starting_point, suggest
 
 if TYPE_CHECKING:
     import optuna
@@ -98,7 +99,7 @@ def tune(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
     :param trials: in all
     :param path: of its journal
     :return: the study
-    :raises UsageError: if the journal is that of a study with another budget
+    :raises UsageError: if the journal is that of a study with another budget, or with other settings that are not searched
     """
     import optuna
     from optuna.storages.journal import JournalFileBackend
@@ -177,14 +178,23 @@ def _last_evaluation(spec: RunSpec) -> dict[str, float]:
 
 
 def _same_budget(study: optuna.Study, specs: list[RunSpec], path: Path) -> None:
-    """A study has one budget; it is written down when it begins."""
-    names = ("episodes", "prior", "eval_episodes")
-    budget = {**{name: getattr(specs[0], name) for name in names}, "seeds": len(specs)}
+    """A study has one budget, and one value for each setting that is not searched; they are written down when it begins."""
+    spec = specs[0]
+    without = (*PARAMETERS, "batch_size", "n_timesteps")
+    fixed = {f"{name} in the file": value for name, value in spec.hyperparameters().as_dict().items() if name not in without}
+    budget = {
+        "episodes": spec.episodes,
+        "prior": spec.prior,
+        "eval_episodes": spec.eval_episodes,
+        "seeds": len(specs),
+        **fixed,
+    }
+    budget = json.loads(json.dumps(budget, default=str))  # as the journal gives it back
     earlier = study.user_attrs.get("budget", budget)
-    for key, value in budget.items():
-        if earlier[key] != value:
+    for key in {**earlier, **budget}:
+        if earlier.get(key) != budget.get(key):
             raise UsageError(
-                f"The study in {path} was made with {key} = {earlier[key]}, and now it is {value}. Choose another folder with -o, or "
-                "delete it."
+                f"The study in {path} was made with {key} = {earlier.get(key)}, and now it is {budget.get(key)}. Choose another folder "
+                "with -o, or delete it."
             )
     study.set_user_attr("budget", budget)

@@ -132,6 +132,18 @@ def test_a_study_resumes_prunes_what_breaks_and_has_one_budget(tmp_path, scripte
     assert "was made with prior = None, and now it is False" in capsys.readouterr().err
 
 
+def test_a_study_keeps_what_is_not_searched(tmp_path, scripted, capsys):
+    assert main(words(tmp_path, 1)) == 0
+    own = tmp_path / "own.yml"
+    text = own.read_text(encoding="utf-8")
+    # where a study begins may change: what is searched is drawn anew
+    own.write_text(text.replace("learning_rate: 0.002", "learning_rate: 0.004"), encoding="utf-8")
+    assert main(words(tmp_path, 2)) == 0
+    own.write_text(text.replace("n_episodes: 64", "n_episodes: 32"), encoding="utf-8")
+    assert main(words(tmp_path, 2)) == 1
+    assert "was made with n_episodes in the file = 64, and now it is 32" in capsys.readouterr().err
+
+
 def test_a_killed_trial_is_done_again(tmp_path, scripted, monkeypatch):
     def killed(spec):
         raise KeyboardInterrupt
