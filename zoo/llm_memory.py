@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from sppo_rl.zoo.llm_config import LanguageConfig, unbuilt
+from sppo_rl.zoo.llm_check import unbuilt
+from sppo_rl.zoo.llm_config import LanguageConfig
 
 BYTES_PER_PARAMETER = 16
 """Weights, gradients and Adam's two moments in float32."""

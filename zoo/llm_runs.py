@@ -19,7 +19,8 @@ from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.envs.reasoning import MathReasoningEnv, MathReasoningVecEnv
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.loading import load_tokenizer
-from sppo_rl.zoo.llm_config import LanguageConfig, check, config_of, problems_of
+from sppo_rl.zoo.llm_check import check
+from sppo_rl.zoo.llm_config import LanguageConfig, config_of, problems_of
 from sppo_rl.zoo.llm_evaluation import ResponseEvaluation, as_results, table
 from sppo_rl.zoo.llm_models import model_source, shipped_priors
 from sppo_rl.zoo.llm_reward import load_reward

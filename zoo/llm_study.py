@@ -24,7 +24,8 @@ from typing import Any
 
 import yaml
 
-from sppo_rl.zoo.llm_config import EvaluationConfig, LanguageConfig, change, check, load_config
+from sppo_rl.zoo.llm_check import check
+from sppo_rl.zoo.llm_config import EvaluationConfig, LanguageConfig, change, load_config
 from sppo_rl.zoo.names import ALGORITHMS, UsageError, suggestion
 
 _KEYS = ("config", "every_run", "variants")

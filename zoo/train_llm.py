@@ -19,7 +19,8 @@ import torch as th
 
 from sppo_rl.zoo import options
 from sppo_rl.zoo.hyperparameters import parse_overrides
-from sppo_rl.zoo.llm_config import LanguageConfig, change, check, config_stem, load_config, shipped
+from sppo_rl.zoo.llm_check import check
+from sppo_rl.zoo.llm_config import LanguageConfig, change, config_stem, load_config, shipped
 from sppo_rl.zoo.llm_memory import memory
 from sppo_rl.zoo.names import LABELS, UsageError
 

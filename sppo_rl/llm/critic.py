@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +13,9 @@ from torch import nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 
 from sppo_rl.llm.loading import load_tokenizer
-from sppo_rl.llm.lora import save_merged
-from sppo_rl.llm.models import head_of, remove_dropout
+from sppo_rl.llm.lora import LoraOptions, add_lora, save_merged
+from sppo_rl.llm.models import ModelSource, Saved, critic_model, head_of, remove_dropout
+from sppo_rl.llm.options import check_vocabulary
 from sppo_rl.llm.packing import Reader
 from sppo_rl.llm.retokenize import Retokenizer
 from sppo_rl.llm.tokens import compute_in, trim
@@ -169,3 +171,39 @@ class PromptCritic(nn.Module):
             for where in (Path(folder), Path(folder) / _OF_PROMPTS)
         )
         return cls(model, of_model) if of_prompts is None else cls(model, of_prompts, own_tokenizer=of_model)
+
+
+def make_critic(
+    source: ModelSource | None,
+    actor: PreTrainedModel,
+    vocabulary: int,
+    tokenizer: Any,
+    own_tokenizer: Any,
+    lora: LoraOptions | None,
+    dtype: th.dtype,
+    packing: bool | None,
+) -> PromptCritic:
+    """
+    Make the critic of a policy; parameters as those of :class:`~sppo_rl.llm.policy.TransformerPolicy` and :class:`PromptCritic`.
+
+    :param source: what its model is made from; ``None`` for the actor's weights
+    :param actor: the policy's model
+    :param vocabulary: token ids below this occur in prompts and responses
+    :param tokenizer: the policy's
+    :param own_tokenizer: the critic's, or where to find it
+    :param lora: adapters
+    :param dtype: what it computes in
+    :param packing: whether padding is left out
+    :raises ValueError: if the model does not know all tokens that it will be shown
+    """
+    model = critic_model(source, actor)
+    if isinstance(own_tokenizer, str | PathLike):
+        own_tokenizer = load_tokenizer(own_tokenizer)
+    if own_tokenizer is None:
+        advice = "Use models of one tokenizer family, or pass the critic's own tokenizer as critic_tokenizer."
+        check_vocabulary("critic", model, vocabulary, "the environment", advice)
+    else:
+        check_vocabulary("critic", model, len(own_tokenizer), "its tokenizer", "Pass the one that belongs to it.")
+    if lora is not None:
+        add_lora(model, lora, unread=isinstance(source, Saved))
+    return PromptCritic(model, tokenizer, dtype, packing, own_tokenizer)

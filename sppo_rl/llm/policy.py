@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
-from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,11 +16,10 @@ from torch import nn
 
 from sppo_rl.collection import Sampled, Sampler
 from sppo_rl.episodes import Arrays, Tensors
-from sppo_rl.llm.critic import PromptCritic
+from sppo_rl.llm.critic import PromptCritic, make_critic
 from sppo_rl.llm.generation import Generator, Sampling, make_generator
-from sppo_rl.llm.loading import load_tokenizer
 from sppo_rl.llm.lora import LoraOptions, add_lora, merged_parameters, save_merged
-from sppo_rl.llm.models import ModelSource, Saved, causal_model, critic_model, output_layer
+from sppo_rl.llm.models import ModelSource, Saved, causal_model, output_layer
 from sppo_rl.llm.options import check_numbers, check_vocabulary, end_of_sequence, read_spaces
 from sppo_rl.llm.packing import Reader
 from sppo_rl.llm.tokens import by_token_budget, compute_in, lay_out, response_mask, token_log_probs
@@ -158,7 +156,9 @@ class TransformerPolicy(SequencePolicy):
         check_vocabulary("model", self.model, self.vocabulary, "the environment", "Pass it the model's own tokenizer.")
         self.critic: PromptCritic | None = None
         if with_critic:
-            self.critic = self._make_critic(critic, critic_tokenizer, critic_lora, packing)
+            self.critic = make_critic(
+                critic, self.model, self.vocabulary, tokenizer, critic_tokenizer, critic_lora, self.compute_dtype, packing
+            )
         self._weights_missing = isinstance(model, Saved)
         if lora is not None:
             add_lora(self.model, lora, unread=self._weights_missing)
@@ -182,21 +182,6 @@ class TransformerPolicy(SequencePolicy):
         self.weight_version = 0
         """Steps of the actor's optimizer; names the weights that a generator holds."""
         self.optimizer.register_step_post_hook(self._count_step)
-
-    def _make_critic(
-        self, source: ModelSource | None, own_tokenizer: Any, lora: LoraOptions | None, packing: bool | None
-    ) -> PromptCritic:
-        model = critic_model(source, self.model)
-        if isinstance(own_tokenizer, str | PathLike):
-            own_tokenizer = load_tokenizer(own_tokenizer)
-        if own_tokenizer is None:
-            advice = "Use models of one tokenizer family, or pass the critic's own tokenizer as critic_tokenizer."
-            check_vocabulary("critic", model, self.vocabulary, "the environment", advice)
-        else:
-            check_vocabulary("critic", model, len(own_tokenizer), "its tokenizer", "Pass the one that belongs to it.")
-        if lora is not None:
-            add_lora(model, lora, unread=isinstance(source, Saved))
-        return PromptCritic(model, self.tokenizer, self.compute_dtype, packing, own_tokenizer)
 
     @classmethod
     def complete_kwargs(cls, kwargs: dict[str, Any], env: VecEnv | None, with_critic: bool) -> dict[str, Any]:

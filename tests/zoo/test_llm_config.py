@@ -15,17 +15,8 @@ pytest.importorskip("transformers", reason="needs the [llm] extra")
 from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.hyperparameters import parse_overrides
 from sppo_rl.zoo.kinds import annotations_of, annotations_of_class, fits
-from sppo_rl.zoo.llm_config import (
-    LanguageConfig,
-    change,
-    check,
-    config_of,
-    config_stem,
-    load_config,
-    problems_of,
-    shipped,
-    unbuilt,
-)
+from sppo_rl.zoo.llm_check import check, unbuilt
+from sppo_rl.zoo.llm_config import LanguageConfig, change, config_of, config_stem, load_config, problems_of, shipped
 from sppo_rl.zoo.llm_memory import memory
 from sppo_rl.zoo.names import UsageError
 

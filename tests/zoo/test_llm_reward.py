@@ -11,7 +11,8 @@ import pytest
 pytest.importorskip("transformers", reason="needs the [llm] extra")
 
 from sppo_rl.envs.reasoning import from_records
-from sppo_rl.zoo.llm_config import change, check, config_of, load_config
+from sppo_rl.zoo.llm_check import check
+from sppo_rl.zoo.llm_config import change, config_of, load_config
 from sppo_rl.zoo.llm_reward import load_reward
 from sppo_rl.zoo.llm_runs import make_envs
 from sppo_rl.zoo.names import UsageError
