@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, Literal, cast
 
-import numpy as np
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
@@ -32,7 +31,7 @@ class SequenceAlgorithm(EpisodicAlgorithm):
     ``n_epochs`` on PPO's clipped surrogate. Where SB3's ``PPO`` has a parameter of the same name, it means the same.
 
     :param policy: ``"MlpPolicy"``, ``"CnnPolicy"``, ``"MultiInputPolicy"``, ``"TransformerPolicy"`` (:mod:`sppo_rl.llm`), a
-        :class:`~sppo_rl.policies.SequencePolicy` class, or a subclass of SB3's ``ActorCriticPolicy``
+        :class:`~sppo_rl.sequence_policy.SequencePolicy` class, or a subclass of SB3's ``ActorCriticPolicy``
     :param env: an environment, a ``VecEnv``, or an id. An id with a batched form (see :func:`~sppo_rl.vec_env.make_batched`) is made
         in that form with ``n_episodes`` copies, and so is an environment with a method ``batched(num_envs)``
         (``MathReasoningEnv``); everything else is used as SB3 uses it. ``None`` only for loading.
@@ -85,7 +84,7 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         batch_size: int | None = None,
         n_epochs: int = 4,
         clip_range: FloatOrSchedule = 0.2,
-        clip_range_vf: float | None = None,
+        clip_range_vf: FloatOrSchedule | None = None,
         ent_coef: float = 0.0,
         max_grad_norm: float = 0.5,
         target_kl: float | None = None,
@@ -127,7 +126,7 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         self.batch_size = batch_size
         self.n_epochs = n_epochs
         self.clip_range: Any = clip_range
-        self.clip_range_vf = clip_range_vf
+        self.clip_range_vf: Any = clip_range_vf
         self.ent_coef = ent_coef
         self.max_grad_norm = max_grad_norm
         self.target_kl = target_kl
@@ -149,10 +148,11 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         self._setup_lr_schedule()
         critic_rate = self.learning_rate if self.critic_learning_rate is None else self.critic_learning_rate
         self.critic_lr_schedule = as_schedule("critic_learning_rate", critic_rate)
-        # like SB3's PPO: after construction it is a schedule
+        # like SB3's PPO: after construction they are schedules
         self.clip_range = as_schedule("clip_range", self.clip_range)
+        if self.clip_range_vf is not None:
+            self.clip_range_vf = as_schedule("clip_range_vf", self.clip_range_vf)
         self.set_random_seed(self.seed)
-        self._rng = np.random.default_rng(self.seed)
         policy_class = as_sequence_policy(self.policy_class)
         kwargs = policy_class.complete_kwargs(self.policy_kwargs, self.env, self.estimator.critic != "none")
         self.policy = policy_class(
@@ -195,6 +195,11 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         """Decide between probabilities and normalised returns from the outcomes seen, and give the critic its initial value."""
         scale = self.policy.value_scale
         outside = outcome[(outcome < 0.0) | (outcome > 1.0)]
+        if self.estimator.critic == "none":
+            # settings of a critic mean nothing; returns are still measured by how they are spread
+            if outside.numel() or not scale.is_probability:
+                scale.use_returns(outcome)
+            return
         if self.critic_loss == "bce" and outside.numel():
             raise ValueError(
                 f"critic_loss='bce' needs outcomes in [0, 1], but an episode returned {outside[0].item():g}. Use critic_loss='mse' (or "
@@ -233,10 +238,11 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         )  # fmt: skip
         critic = None
         if targets is not None:
-            critic = CriticStep(self.policy, batch, targets, self.max_grad_norm, self.clip_range_vf)
+            clip_range_vf = self.clip_range_vf and self.clip_range_vf(self._current_progress_remaining)
+            critic = CriticStep(self.policy, batch, targets, self.max_grad_norm, clip_range_vf)
         num_sequences = len(batch.outcome)
         size = self.batch_size or num_sequences
-        train_actor = self._n_updates >= self.critic_warmup
+        train_actor = critic is None or self._n_updates >= self.critic_warmup
         kl_limit = float("inf") if self.target_kl is None else 1.5 * self.target_kl
         for _ in range(self.n_epochs):
             order = th.arange(num_sequences) if size >= num_sequences else th.as_tensor(self._rng.permutation(num_sequences))

@@ -7,8 +7,8 @@ import torch as th
 from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, Tensors, as_tensors, first_observations, take
 from sppo_rl.fused import FusedCritic, FusedSurrogate
 from sppo_rl.losses import require_finite
-from sppo_rl.policies import SequencePolicy
 from sppo_rl.reference import exchanged
+from sppo_rl.sequence_policy import SequencePolicy
 from sppo_rl.updates import flat_decisions, flat_observations, to_device
 
 

@@ -190,10 +190,10 @@ class EvaluationCallback(BaseCallback):
     # ---------------------------------------------------------------- the file
 
     def read_rows(self) -> list[dict[str, float]]:
-        """Read the rows of an interrupted run, up to the moment from which this one goes on."""
-        if self.csv_path is None or not self.csv_path.exists():
+        """Read the rows of an interrupted run, up to the moment from which this one goes on; without a file those this callback saw."""
+        if self.csv_path is not None and not self.csv_path.exists():
             return []
-        rows = read_evaluations(self.csv_path)
+        rows = self.rows if self.csv_path is None else read_evaluations(self.csv_path)
         return [row for row in rows if row["timesteps"] <= self.model.num_timesteps]
 
     def _write_rows(self) -> None:

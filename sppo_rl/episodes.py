@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import torch as th
@@ -145,14 +145,9 @@ class EpisodeBuffer:
         self._steps = 0
         shape, dtype = action_space.shape, action_space.dtype
         assert shape is not None
+        self._observation_space = observation_space
         self._observations: Arrays
-        if isinstance(observation_space, spaces.Dict):
-            self._observations = {
-                key: np.empty((0, num_envs, *(space.shape or ())), dtype=space.dtype)
-                for key, space in observation_space.spaces.items()
-            }
-        else:
-            self._observations = np.empty((0, num_envs, *(observation_space.shape or ())), dtype=observation_space.dtype)
+        """Made with the first step, whose dtype may be another than the space's: see :func:`_storage`."""
         # a Gaussian policy samples float32 whatever the space's precision
         action_dtype = np.float32 if isinstance(action_space, spaces.Box) else dtype
         self._actions = np.empty((0, num_envs, *shape), dtype=action_dtype)
@@ -180,6 +175,8 @@ class EpisodeBuffer:
         :param ends: (n,) bool, whether the episode ended with this step
         :param log_prob: (n, K) nats, from samplers that tell them; then with every step
         """
+        if not self._capacity:
+            self._observations = _storage(self._observation_space, observations, self._num_envs)
         if self._steps == self._capacity:
             self._grow()
         t = self._steps
@@ -251,3 +248,14 @@ class EpisodeBuffer:
             outcome=np.add.reduceat(rewards.astype(np.float64), starts).astype(np.float32),
             log_prob=None if self._log_prob is None else ragged(self._log_prob),
         )
+
+
+def _storage(space: spaces.Space, observations: Arrays, num_envs: int) -> Arrays:
+    """Room for no steps yet, in the space's dtype; in the observations' own where whole numbers have become others (``VecNormalize``)."""
+    if isinstance(space, spaces.Dict):
+        assert isinstance(observations, dict)
+        return {key: cast(np.ndarray, _storage(part, observations[key], num_envs)) for key, part in space.spaces.items()}
+    assert isinstance(observations, np.ndarray)
+    assert space.dtype is not None
+    dtype = space.dtype if np.can_cast(observations.dtype, space.dtype, "same_kind") else observations.dtype
+    return np.empty((0, num_envs, *(space.shape or ())), dtype=dtype)

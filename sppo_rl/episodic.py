@@ -43,7 +43,7 @@ class EpisodicAlgorithm(BaseAlgorithm):
     estimator: AdvantageEstimator
     """Says which episodes it needs: greedy ones besides, or none."""
     _rng: np.random.Generator
-    """Of initial states and minibatches."""
+    """Of initial states, actions and minibatches."""
     policy_aliases: ClassVar[dict[str, type[BasePolicy]]] = {
         "MlpPolicy": MlpPolicy,
         "CnnPolicy": CnnPolicy,
@@ -88,11 +88,22 @@ class EpisodicAlgorithm(BaseAlgorithm):
         self.n_episodes = n_episodes
         self.group_size = group_size
         self.max_episode_steps = max_episode_steps
+        self._rng = np.random.default_rng()
         self._notices = Notices()
         self.num_tokens = 0
         """Tokens of all responses so far, greedy ones included; 0 where episodes are not made of tokens."""
         self.interrupted = False
         """Whether a callback stopped the last collection, so that its episodes were not trained on."""
+
+    def set_random_seed(self, seed: int | None = None) -> None:
+        """
+        Seed everything random, as SB3 does, and what draws initial states, actions and minibatches.
+
+        :param seed: ``None`` leaves all as it is
+        """
+        super().set_random_seed(seed)
+        if seed is not None:
+            self._rng = np.random.default_rng(seed)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         if policy_name == "TransformerPolicy":

@@ -27,7 +27,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, is_vecenv_wra
 from sppo_rl.collection import Sampler, collect_episodes
 from sppo_rl.episodes import Arrays
 from sppo_rl.numpy_actor import NumpyActor
-from sppo_rl.policies import SequencePolicy
+from sppo_rl.sequence_policy import SequencePolicy
 from sppo_rl.vec_env import has_batched_form, make_batched
 
 BATCHED_COPIES = 64

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import gymnasium as gym
 import torch as th
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv
 
 from sppo_rl.episodes import Tensors
 
@@ -73,12 +75,26 @@ class Notices:
         )
 
 
-def _what_helps(env: VecEnv | None) -> str:
+def env_id_of(env: VecEnv | None) -> str | None:
+    """
+    Say which registered environment a vectorised one is made of; ``None`` if it is of none.
+
+    :param env: to ask
+    """
+    if env is None:
+        return None
+    if isinstance(env.unwrapped, SubprocVecEnv):
+        # a spec may hold functions, which cannot be sent: the process asked would die of it. Gymnasium prints <Type<id>>
+        printed = re.search(r"<([^<>\s]+)>", str(env.env_method("__str__", indices=0)[0]))
+        return printed[1] if printed else None
     try:
-        spec = env.get_attr("spec")[0] if env is not None else None
+        return getattr(env.get_attr("spec")[0], "id", None)
     except AttributeError:  # a VecEnv whose copies have no spec
-        spec = None
-    env_id = getattr(spec, "id", None)
+        return None
+
+
+def _what_helps(env: VecEnv | None) -> str:
+    env_id = env_id_of(env)
     dense = env_id.replace("-v", "Dense-v") if env_id else None
     if env_id is not None and env_id.startswith("sppo_rl/") and dense in gym.registry:
         return (

@@ -20,14 +20,16 @@ def check_parameters(model: Any) -> None:
     for name, least in minimum.items():
         if getattr(model, name) < least:
             raise ValueError(f"{name} must be at least {least}, got {getattr(model, name)}.")
-    for name in ("max_grad_norm", "target_kl", "clip_range_vf", "importance_cap"):
+    for name in ("max_grad_norm", "target_kl", "importance_cap"):
         value = getattr(model, name)
         if value is not None and not value > 0.0:
             raise ValueError(f"{name} must be positive, got {value}.")
     if not model.ent_coef >= 0.0:
         raise ValueError(f"ent_coef must not be negative, got {model.ent_coef}.")
-    if isinstance(model.clip_range, float | int) and not model.clip_range > 0.0:
-        raise ValueError(f"clip_range must be positive, got {model.clip_range}.")
+    for name in ("clip_range", "clip_range_vf"):
+        value = getattr(model, name)
+        if isinstance(value, float | int) and not value > 0.0:
+            raise ValueError(f"{name} must be positive, got {value}.")
     _check_sizes(model)
     if model.critic_loss not in ("auto", "bce", "mse"):
         raise ValueError(f"critic_loss must be 'auto', 'bce' or 'mse', got {model.critic_loss!r}.")

@@ -1,22 +1,10 @@
-"""Policies: the contract between the engine and a network, and the policies for control.
-
-==============================  ======================  ==============================================================
-symbol                          shape                   meaning
-==============================  ======================  ==============================================================
-``sample(obs)``                 (n, *act)               actions as the network chooses them
-``evaluate_decisions(o, a)``    3 x (n, K)              log-probability [nats], entropy [nats], mask of the K decisions
-``context_value_logits(c)``     (n,)                    the critic's output for whole sequences, before scaling
-``decision_value_logits(o,a)``  (n, K)                  the same before each decision
-``value_scale(logits)``         as given                values in outcome units
-==============================  ======================  ==============================================================
-"""
+"""Policies for control: SB3's actor-critic policies behind the engine's contract (:mod:`sppo_rl.sequence_policy`)."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cache, partial
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch as th
@@ -35,153 +23,24 @@ from stable_baselines3.common.policies import (
     MultiInputActorCriticPolicy,
 )
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, MlpExtractor
-from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
 
 from sppo_rl.collection import Sampler
 from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.numpy_actor import NumpyActor, sample_head
 from sppo_rl.plain import PlainActor, PlainNetwork, has_own_head, take_apart, take_critic_apart
+from sppo_rl.sequence_policy import DecisionEvaluation, SequencePolicy
 from sppo_rl.value_scale import ValueScale
 
-
-class DecisionEvaluation(NamedTuple):
-    """What a policy says of decisions that were taken; every field (n, K)."""
-
-    log_prob: th.Tensor
-    """Nats, at the sampling temperature; 0 where masked."""
-    entropy: th.Tensor
-    """Nats; an estimate (``-log_prob``) where a distribution has no closed form."""
-    mask: th.Tensor
-    """Bool, decisions that the policy sampled."""
-
-
-class SequencePolicy(BasePolicy):
-    """
-    What :class:`~sppo_rl.algorithm.SequenceAlgorithm` asks of a policy: an actor and a critic that share no trained parameter, each
-    with its own optimizer (``optimizer`` and ``critic_optimizer``).
-    """
-
-    optimizer: th.optim.Optimizer
-    critic_optimizer: th.optim.Optimizer
-    value_scale: ValueScale
-    chunk_size: int = 4096
-    """Environment steps in one forward and backward pass; gradients are accumulated over the chunks of a minibatch."""
-
-    @abstractmethod
-    def actor_parameters(self) -> list[nn.Parameter]:
-        """Parameters that the policy loss trains."""
-
-    @abstractmethod
-    def critic_parameters(self) -> list[nn.Parameter]:
-        """Parameters that the critic loss trains."""
-
-    @abstractmethod
-    def make_sampler(self, rng: np.random.Generator, deterministic: bool = False) -> Sampler:
-        """
-        Make a function that chooses actions with the weights of this moment.
-
-        :param rng: source of randomness, where the policy does not use PyTorch's
-        :param deterministic: the most likely actions instead of samples
-        :return: see :data:`~sppo_rl.collection.Sampler`
-        """
-
-    def sampler_trains(self) -> bool:
-        """Whether the log-probabilities that the sampler tells are the training code's own, so that nobody need compute them again."""
-        return False
-
-    def decision_mask(self, actions: th.Tensor) -> th.Tensor:
-        """
-        Tell which decisions of a step were sampled.
-
-        :param actions: (n, *act)
-        :return: (n, K) bool; one decision a step by default
-        """
-        return th.ones(len(actions), 1, dtype=th.bool)
-
-    def sampling_ended(self) -> None:
-        """Called when the episodes of an update are played: memory that only sampling needs may be handed back."""
-
-    @abstractmethod
-    def to_env(self, actions: np.ndarray) -> np.ndarray:
-        """
-        Turn sampled actions into what the environment takes.
-
-        :param actions: (n, *act)
-        """
-
-    @abstractmethod
-    def evaluate_decisions(self, observations: Tensors, actions: th.Tensor) -> DecisionEvaluation:
-        """
-        Evaluate actions under the current policy, with gradients.
-
-        :param observations: (n, *obs)
-        :param actions: (n, *act) as sampled
-        """
-
-    @abstractmethod
-    def context_value_logits(self, contexts: Tensors) -> th.Tensor:
-        """
-        Run the critic on contexts.
-
-        :param contexts: (n, *obs)
-        :return: (n,), to be read through :attr:`value_scale`
-        """
-
-    @abstractmethod
-    def decision_value_logits(self, observations: Tensors, actions: th.Tensor) -> th.Tensor:
-        """
-        Run the critic before each decision.
-
-        :param observations: (n, *obs)
-        :param actions: (n, *act), of which decision k may only see those before k
-        :return: (n, K), to be read through :attr:`value_scale`
-        """
-
-    @abstractmethod
-    def set_initial_value(self, value: float) -> None:
-        """
-        Make the critic predict the same value for every context.
-
-        :param value: in outcome units
-        """
-
-    def plain_actor(self) -> PlainActor | None:
-        """Take the actor apart if :mod:`sppo_rl.fused` may write its gradient; ``None`` where autograd must."""
-        return None
-
-    def plain_critic(self) -> PlainNetwork | None:
-        """The same for the critic, which must see a single observation and take one decision in a step."""
-        return None
-
-    @classmethod
-    def complete_kwargs(cls, kwargs: dict[str, Any], env: VecEnv | None, with_critic: bool) -> dict[str, Any]:
-        """
-        Add to ``policy_kwargs`` what a policy must know of its environment and algorithm; nothing by default.
-
-        :param kwargs: given by the user, or kept from :meth:`rebuild_kwargs`
-        :param env: ``None`` while a model is loaded without one
-        :param with_critic: whether the algorithm's estimator asks for a critic
-        """
-        return kwargs
-
-    def rebuild_kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """
-        Give the ``policy_kwargs`` to save: they build these networks again, before the saved weights are read. The same by default.
-
-        :param kwargs: what this policy was made from
-        """
-        return kwargs
-
-    def chunks(self, rows: th.Tensor, observations: Tensors, actions: th.Tensor | None = None) -> Iterator[th.Tensor]:
-        """
-        Split the rows of a minibatch, in their order, into what one forward pass takes.
-
-        :param rows: (n,) int64
-        :param observations: of the whole batch, which the rows are of
-        :param actions: of the whole batch; ``None`` where only observations are read
-        """
-        yield from rows.split(self.chunk_size)
+__all__ = [
+    "CnnPolicy",
+    "DecisionEvaluation",
+    "MlpPolicy",
+    "MultiInputPolicy",
+    "SequenceActorCritic",
+    "SequencePolicy",
+    "as_sequence_policy",
+]
 
 
 class SequenceActorCritic(SequencePolicy):
@@ -213,6 +72,7 @@ class SequenceActorCritic(SequencePolicy):
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         super()._build(lr_schedule)  # type: ignore[misc]
+        self._critic_names = critic_names(self.mlp_extractor, self.vf_features_extractor.features_dim)
         self.value_scale = ValueScale()
         self.optimizer = self.optimizer_class(self.actor_parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)  # type: ignore[call-arg]
         self.critic_optimizer = self.optimizer_class(  # type: ignore[call-arg]
@@ -229,10 +89,9 @@ class SequenceActorCritic(SequencePolicy):
 
     def critic_parameters(self) -> list[nn.Parameter]:
         """See :class:`SequencePolicy`."""
-        modules = [self.value_net, getattr(self.mlp_extractor, "value_net", None)]
-        if not self.share_features_extractor:
-            modules.append(self.vf_features_extractor)
-        return [parameter for module in modules if isinstance(module, nn.Module) for parameter in module.parameters()]
+        branch = [parameter for name, parameter in self.mlp_extractor.named_parameters() if name in self._critic_names]
+        features = [] if self.share_features_extractor else self.vf_features_extractor.parameters()
+        return [*self.value_net.parameters(), *branch, *features]
 
     def plain_actor(self) -> PlainActor | None:
         """See :class:`SequencePolicy`."""
@@ -384,6 +243,27 @@ class CnnPolicy(SequenceActorCritic, ActorCriticCnnPolicy):
 
 class MultiInputPolicy(SequenceActorCritic, MultiInputActorCriticPolicy):
     """Actor and critic on dictionary observations; keyword arguments as SB3's ``MultiInputPolicy``."""
+
+
+def critic_names(extractor: Any, features_dim: int) -> set[str]:
+    """
+    Name the parameters of an extractor that the critic uses and the actor does not.
+
+    :param extractor: SB3's ``MlpExtractor``, or a user's own with ``forward_actor`` and ``forward_critic``
+    :param features_dim: numbers it reads
+    """
+    if type(extractor) is MlpExtractor:
+        return {name for name, _ in extractor.named_parameters() if name.startswith("value_net.")}
+    training, used = extractor.training, []
+    extractor.eval()  # dropout would draw random numbers
+    parameters = [parameter for parameter in extractor.parameters() if parameter.requires_grad]
+    features = th.zeros(2, features_dim, device=parameters[0].device if parameters else None)
+    for forward in (extractor.forward_critic, extractor.forward_actor):
+        total = forward(features).sum()
+        reached = th.autograd.grad(total, parameters, allow_unused=True) if total.requires_grad else [None] * len(parameters)
+        used.append({id(parameter) for parameter, gradient in zip(parameters, reached, strict=True) if gradient is not None})
+    extractor.train(training)
+    return {name for name, parameter in extractor.named_parameters() if id(parameter) in used[0] - used[1]}
 
 
 @cache

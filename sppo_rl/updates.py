@@ -19,7 +19,7 @@ from sppo_rl.losses import (
     squared_error,
 )
 from sppo_rl.plain import PlainActor
-from sppo_rl.policies import SequencePolicy
+from sppo_rl.sequence_policy import SequencePolicy
 
 
 def to_device(tensors: Any, device: th.device) -> Any:
@@ -154,6 +154,10 @@ class ActorStep(_Means):
             if not counts.all():
                 rows = counts.nonzero().squeeze(1) if rows is None else rows[counts]
                 mask, weights = mask[counts], weights[counts]
+                if not len(weights):
+                    # nothing to measure either: an entropy of 0 would look like a policy that no longer explores
+                    self.add(policy_gradient_loss=0.0, actor_grad_norm=0.0)
+                    return 0.0
         decisions = max(int(mask.sum()), 1)
         if self.fused is None:
             policy.optimizer.zero_grad()
@@ -167,7 +171,7 @@ class ActorStep(_Means):
         require_finite("train/actor_grad_norm", norm)
         loss_value, entropy_sum, kl_sum, clipped_sum = sums.tolist()
         kl = kl_sum / decisions
-        if len(weights) and kl <= kl_limit:
+        if kl <= kl_limit:
             policy.optimizer.step()
         self.add(
             policy_gradient_loss=loss_value,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch as th
 
-from sppo_rl.policies import SequencePolicy
+from sppo_rl.sequence_policy import SequencePolicy
 from sppo_rl.zoo.demonstrations import Demonstrations
 
 

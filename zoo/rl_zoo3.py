@@ -33,6 +33,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.baselines import GRPO, PPO, RLOO, ReMax
+from sppo_rl.notices import env_id_of
 from sppo_rl.sppo import SPPO
 from sppo_rl.vec_env import has_batched_form, make_batched
 from sppo_rl.zoo.hyperparameters import same_minibatches
@@ -81,8 +82,7 @@ def with_zoo_keys(cls: type[SequenceAlgorithm]) -> type[SequenceAlgorithm]:
 
 def _start_from_prior(model: SequenceAlgorithm, prior: bool | None) -> None:
     assert model.env is not None
-    spec = model.env.get_attr("spec")[0]
-    env_id = "" if spec is None else spec.id
+    env_id = env_id_of(model.env) or ""
     # a prior has seen observations as they are
     fits = env_id in list_priors() and model.get_vec_normalize_env() is None
     if prior or (prior is None and fits):

@@ -23,7 +23,7 @@ from sppo_rl.llm.models import ModelSource, Saved, causal_model, output_layer
 from sppo_rl.llm.options import check_numbers, check_vocabulary, end_of_sequence, read_spaces
 from sppo_rl.llm.packing import Reader
 from sppo_rl.llm.tokens import by_token_budget, compute_in, lay_out, response_mask, token_log_probs
-from sppo_rl.policies import DecisionEvaluation, SequencePolicy
+from sppo_rl.sequence_policy import DecisionEvaluation, SequencePolicy
 from sppo_rl.value_scale import ValueScale
 
 _DTYPES = {"float32": th.float32, "bfloat16": th.bfloat16}
@@ -233,11 +233,11 @@ class TransformerPolicy(SequencePolicy):
     # ---------------------------------------------------------------- parameters
 
     def actor_parameters(self) -> list[nn.Parameter]:
-        """See :class:`~sppo_rl.policies.SequencePolicy`; frozen parameters are left out."""
+        """See :class:`~sppo_rl.sequence_policy.SequencePolicy`; frozen parameters are left out."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def critic_parameters(self) -> list[nn.Parameter]:
-        """See :class:`~sppo_rl.policies.SequencePolicy`; frozen parameters are left out."""
+        """See :class:`~sppo_rl.sequence_policy.SequencePolicy`; frozen parameters are left out."""
         if self.critic is None:
             return []
         return [parameter for parameter in self.critic.parameters() if parameter.requires_grad]
@@ -249,7 +249,7 @@ class TransformerPolicy(SequencePolicy):
 
     def make_sampler(self, rng: np.random.Generator, deterministic: bool = False) -> Sampler:
         """
-        See :class:`~sppo_rl.policies.SequencePolicy`; hands the weights to the generator.
+        See :class:`~sppo_rl.sequence_policy.SequencePolicy`; hands the weights to the generator.
 
         :param rng: seeds each batch of responses
         :param deterministic: greedy decoding
@@ -278,7 +278,7 @@ class TransformerPolicy(SequencePolicy):
         return Sampled(actions, log_prob)
 
     def sampling_ended(self) -> None:
-        """See :class:`~sppo_rl.policies.SequencePolicy`: the generator hands its memory back."""
+        """See :class:`~sppo_rl.sequence_policy.SequencePolicy`: the generator hands its memory back."""
         self.generator.offload()
 
     def _predict(self, observation: Any, deterministic: bool = False) -> th.Tensor:
@@ -289,22 +289,22 @@ class TransformerPolicy(SequencePolicy):
         return th.as_tensor(self._respond(prompt_ids, prompt_len, seed, deterministic, self.weight_version).actions)
 
     def sampler_trains(self) -> bool:
-        """See :class:`~sppo_rl.policies.SequencePolicy`."""
+        """See :class:`~sppo_rl.sequence_policy.SequencePolicy`."""
         return self.generator.is_training_code
 
     def decision_mask(self, actions: th.Tensor) -> th.Tensor:
-        """See :class:`~sppo_rl.policies.SequencePolicy`: the response's tokens."""
+        """See :class:`~sppo_rl.sequence_policy.SequencePolicy`: the response's tokens."""
         return response_mask(actions, self.vocabulary)
 
     def to_env(self, actions: np.ndarray) -> np.ndarray:
-        """See :class:`~sppo_rl.policies.SequencePolicy`: token ids as they are."""
+        """See :class:`~sppo_rl.sequence_policy.SequencePolicy`: token ids as they are."""
         return actions
 
     # ---------------------------------------------------------------- evaluation
 
     def chunks(self, rows: th.Tensor, observations: Tensors, actions: th.Tensor | None = None) -> Iterator[th.Tensor]:
         """
-        Split rows by their tokens; see :class:`~sppo_rl.policies.SequencePolicy`.
+        Split rows by their tokens; see :class:`~sppo_rl.sequence_policy.SequencePolicy`.
 
         :param rows: (n,) int64
         :param observations: of the whole batch
@@ -318,7 +318,7 @@ class TransformerPolicy(SequencePolicy):
         yield from by_token_budget(rows, lengths, budget)
 
     def evaluate_decisions(self, observations: Tensors, actions: th.Tensor) -> DecisionEvaluation:
-        """See :class:`~sppo_rl.policies.SequencePolicy`; at the sampling temperature, over the V tokens that can be sampled."""
+        """See :class:`~sppo_rl.sequence_policy.SequencePolicy`; at the sampling temperature, over the V tokens that can be sampled."""
         assert isinstance(observations, dict)
         self._require_weights()
         layout = lay_out(observations["prompt_ids"], observations["prompt_len"].flatten(), actions, self.vocabulary)
@@ -338,12 +338,12 @@ class TransformerPolicy(SequencePolicy):
         )
 
     def context_value_logits(self, contexts: Tensors) -> th.Tensor:
-        """See :class:`~sppo_rl.policies.SequencePolicy`: read at each prompt's last token."""
+        """See :class:`~sppo_rl.sequence_policy.SequencePolicy`: read at each prompt's last token."""
         assert isinstance(contexts, dict)
         return self._critic().prompt_logits(contexts["prompt_ids"], contexts["prompt_len"].flatten())
 
     def decision_value_logits(self, observations: Tensors, actions: th.Tensor) -> th.Tensor:
-        """See :class:`~sppo_rl.policies.SequencePolicy`: read before each token of the response."""
+        """See :class:`~sppo_rl.sequence_policy.SequencePolicy`: read before each token of the response."""
         assert isinstance(observations, dict)
         if self._critic().own_tokenizer is not None:
             raise ValueError(
@@ -355,7 +355,7 @@ class TransformerPolicy(SequencePolicy):
         return th.zeros(layout.mask.shape, device=actions.device).masked_scatter(layout.mask, values)
 
     def set_initial_value(self, value: float) -> None:
-        """See :class:`~sppo_rl.policies.SequencePolicy`: the head's weights become 0 and its bias the value."""
+        """See :class:`~sppo_rl.sequence_policy.SequencePolicy`: the head's weights become 0 and its bias the value."""
         bias = self.value_scale.output_for(value)
         if self.critic is not None:
             with th.no_grad():
