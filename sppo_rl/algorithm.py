@@ -177,8 +177,8 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, Any]:
-        if self._wants_reference() and self._n_updates == 0:
-            # weights may have been loaded since construction: a prior, say
+        if self._wants_reference() and (self._n_updates == 0 or not len(self.reference)):
+            # weights may have been loaded since construction: a prior, say, or a model that was trained without a reference
             self.reference = copy_of(self.policy.actor_parameters())
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
 

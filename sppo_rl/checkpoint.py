@@ -33,6 +33,10 @@ _DAMAGED = (zipfile.BadZipFile, KeyError, EOFError, OSError, NotImplementedError
 """What zipfile raises for a file that was cut short or overwritten; which of them depends on where."""
 
 
+_COUNTERS = ("num_timesteps", "_episode_num", "num_tokens", "ep_info_buffer", "ep_success_buffer", "_run_counters")
+"""What a collection counts on, beside the state of generators and environments."""
+
+
 def save_checkpoint(model: SequenceAlgorithm, folder: str | Path, keep: int = 2) -> Path:
     """
     Write a checkpoint; call it between two updates (:class:`CheckpointCallback` does).
@@ -48,7 +52,10 @@ def save_checkpoint(model: SequenceAlgorithm, folder: str | Path, keep: int = 2)
     """
     if keep < 1:
         raise ValueError(f"keep must be at least 1, got {keep}: the checkpoint just written would be deleted.")
-    folder = Path(folder)
+    return _write(model, Path(folder), keep, pickle.dumps(_run_state(model)))
+
+
+def _write(model: SequenceAlgorithm, folder: Path, keep: int, state: bytes) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     weights = io.BytesIO()
     model.save(weights)
@@ -57,7 +64,7 @@ def save_checkpoint(model: SequenceAlgorithm, folder: str | Path, keep: int = 2)
     with partial.open("wb") as file:
         with zipfile.ZipFile(file, "w") as archive:
             archive.writestr("model.zip", weights.getbuffer())
-            archive.writestr("state.pkl", pickle.dumps(_run_state(model)))
+            archive.writestr("state.pkl", state)
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
@@ -108,7 +115,8 @@ def load_checkpoint(
 
 class CheckpointCallback(BaseCallback):
     """
-    Writes an exact checkpoint every few updates, and one at the end of training.
+    Writes an exact checkpoint every few updates, and one at the end of training; where another callback stops a collection half-way,
+    that one is of the moment before it.
 
     :param folder: for :func:`save_checkpoint`
     :param every_updates: updates between two checkpoints
@@ -120,11 +128,15 @@ class CheckpointCallback(BaseCallback):
         if every_updates < 1:
             raise ValueError(f"every_updates must be at least 1, got {every_updates}.")
         self.folder, self.every_updates, self.keep = Path(folder), every_updates, keep
+        self._between: tuple[bytes, bytes] | None = None
+        """Counters and run state before the collection that is going on; weights do not change during it."""
 
     def _on_rollout_start(self) -> None:
         assert isinstance(self.model, SequenceAlgorithm)
         if self.model._n_updates and self.model._n_updates % self.every_updates == 0:
             save_checkpoint(self.model, self.folder, self.keep)
+        counters = {name: self.model.__dict__[name] for name in _COUNTERS if name in self.model.__dict__}
+        self._between = pickle.dumps(counters), pickle.dumps(_run_state(self.model))
 
     def _on_step(self) -> bool:
         return True
@@ -133,6 +145,14 @@ class CheckpointCallback(BaseCallback):
         assert isinstance(self.model, SequenceAlgorithm)
         if not self.model.interrupted:
             save_checkpoint(self.model, self.folder, self.keep)
+        elif self._between is not None and self.model._n_updates:
+            counters, state = self._between
+            now = dict(self.model.__dict__)
+            self.model.__dict__.update(pickle.loads(counters))
+            try:
+                _write(self.model, self.folder, self.keep, state)
+            finally:
+                self.model.__dict__.update(now)
 
 
 def _newest_first(folder: Path) -> list[Path]:

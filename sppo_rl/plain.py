@@ -83,6 +83,9 @@ def _plain(policy: ActorCriticPolicy, branch: str, last: nn.Module) -> PlainNetw
     linears, activations = [*hidden[0::2], last], hidden[1::2]
     if not all(type(layer) is nn.Linear for layer in linears) or len(linears) != len(activations) + 1:
         return None
+    if any(layer._forward_pre_hooks or layer._forward_hooks for layer in (*linears, *activations)):
+        # such as torch.nn.utils.spectral_norm: the weights are made when the layer is called
+        return None
     if not all(type(layer) in (nn.Tanh, nn.ReLU) for layer in activations):
         return None
     return PlainNetwork(cast(list[nn.Linear], linears), [type(layer) is nn.ReLU for layer in activations])

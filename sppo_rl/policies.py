@@ -180,6 +180,8 @@ class SequenceActorCritic(SequencePolicy):
             return -0.5 * (z * z).sum(dim=1) - constant, (constant + 0.5 * log_std.numel()).expand(len(means))
         if isinstance(self.action_space, spaces.MultiBinary):
             actions = actions.float()
+        if isinstance(self.action_space, spaces.Box):
+            actions = actions.reshape(len(actions), -1)
         distribution = cast(ActorCriticPolicy, self).get_distribution(observations)
         return distribution.log_prob(actions), distribution.entropy()
 

@@ -94,7 +94,7 @@ def flat_decisions(observations: Any, actions: th.Tensor, plain: PlainActor) -> 
     :param plain: the actor's parts
     :return: (M, obs) float32; (M,) int64 or (M, act) float32
     """
-    return flat_observations(observations), actions.flatten() if plain.log_std is None else actions.flatten(1)
+    return flat_observations(observations), actions.flatten() if plain.log_std is None else actions.reshape(len(actions), -1)
 
 
 class ActorStep(_Means):
@@ -261,8 +261,9 @@ class CriticStep(_Means):
             outside = targets[(targets < -0.01) | (targets > 1.01)]
             if outside.numel():
                 raise ValueError(
-                    f"critic_loss='bce' needs returns in [0, 1] at every step, but one of {outside[0].item():g} was seen: an outcome in "
-                    "[0, 1] that is a sum of positive and negative rewards. Use critic_loss='mse', or pay the outcome at the end."
+                    f"critic_loss='bce' (what 'auto' takes for outcomes in [0, 1]) needs returns in [0, 1] at every step, but one of "
+                    f"{outside[0].item():g} was seen: an outcome in [0, 1] that is a sum of positive and negative rewards. Use "
+                    "critic_loss='mse', or pay the outcome at the end."
                 )
             # what is left outside the interval is rounding
             self.targets = targets.clamp(0.0, 1.0)

@@ -272,12 +272,15 @@ class Stop(BaseCallback):
         return self.model._n_updates < self.updates
 
 
-def test_a_run_that_a_callback_stopped_goes_on_from_its_last_whole_update(tmp_path: Path) -> None:
-    """The weights after a stop are those of the last update, but the generators have moved on: no checkpoint is written then."""
+@pytest.mark.parametrize("every_updates", [1, 10])
+def test_a_run_that_a_callback_stopped_goes_on_from_its_last_whole_update(every_updates: int, tmp_path: Path) -> None:
+    """The weights after a stop are those of the last update, but the generators and counters have moved on."""
     steps = Steps()
     model = make_model("minibatches").learn(300, callback=steps)
-    make_model("minibatches").learn(300, callback=[CheckpointCallback(tmp_path, 1), Stop(3)])
-    assert [path.name for path in checkpoints(tmp_path)] == [f"checkpoint_{n:012d}.zip" for n in steps.after_updates[1:3]]
+    stopped = make_model("minibatches").learn(300, callback=[CheckpointCallback(tmp_path, every_updates), Stop(3)])
+    kept = steps.after_updates[1:3] if every_updates == 1 else steps.after_updates[2:3]
+    assert [path.name for path in checkpoints(tmp_path)] == [f"checkpoint_{n:012d}.zip" for n in kept]
+    assert stopped.num_timesteps > kept[-1], "the model itself knows of the steps that were thrown away"
     resumed = load_checkpoint(SPPO, tmp_path, cart_poles(), device="cpu")
     assert resumed is not None
     resumed.learn(300 - resumed.num_timesteps, reset_num_timesteps=False)

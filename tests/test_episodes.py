@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecNormalize
 
+from sppo_rl import SPPO
 from sppo_rl.episodes import EpisodeArrays, EpisodeBuffer, as_tensors, concatenate, put, take
-from tests.helpers import control_batch
+from tests.helpers import SpaceEnv, control_batch, dummy, spy
 
 BOX = spaces.Box(-10.0, 10.0, (2,), np.float32)
 
@@ -129,3 +131,21 @@ def test_batch_lengths_count_steps() -> None:
     lengths = [3, 1, 4]
     batch = control_batch(lengths, 2, th.zeros(8), th.zeros(8), th.zeros(8, 2))
     assert batch.lengths.tolist() == lengths
+
+
+def test_observations_are_kept_as_the_policy_saw_them() -> None:
+    """Normalised, whole numbers are whole no longer: cut off again, log-probabilities would be those of other observations."""
+    whole = spaces.Box(0, 200, (3,), np.int32)
+    env = VecNormalize(dummy(lambda: SpaceEnv(whole, spaces.Discrete(2)), 2), norm_reward=False)
+    model = SPPO("MlpPolicy", env, n_episodes=4, n_epochs=1, seed=0)
+    batches = spy(model)
+    model.learn(12)
+    observations = batches[0].observations
+    assert isinstance(observations, th.Tensor)
+    assert observations.dtype == th.float32
+    assert (observations != observations.round()).any()
+    plain = SPPO("MlpPolicy", dummy(lambda: SpaceEnv(whole, spaces.Discrete(2)), 2), n_episodes=4, n_epochs=1, seed=0)
+    batches = spy(plain)
+    plain.learn(12)
+    assert isinstance(batches[0].observations, th.Tensor)
+    assert batches[0].observations.dtype == th.int32

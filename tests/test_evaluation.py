@@ -277,3 +277,20 @@ def test_a_run_that_goes_on_keeps_its_rows_and_repeats_those_after_its_checkpoin
 def test_wrong_checkpoints_are_refused(kwargs, message):
     with pytest.raises(ValueError, match=message):
         EvaluationCallback(CARTPOLE, **kwargs)
+
+
+def test_a_callback_without_a_file_keeps_what_it_saw_when_training_goes_on(tmp_path):
+    """The best model must not give way to a worse one because a second ``learn()`` knows nothing of the first."""
+    best = tmp_path / "best.zip"
+    model = SPPO("MlpPolicy", DummyVecEnv([LongEpisodesSucceed] * 2), n_episodes=4, seed=0)
+    callback = EvaluationCallback(LongEpisodesSucceed(), every=10, n_episodes=4, best_model_path=best)
+    model.learn(40, callback)
+    rows = list(callback.rows)
+    callback.rows[-1]["success"] = 2.0  # better than anything can be
+    written = best.read_bytes()
+    model.learn(40, callback, reset_num_timesteps=False)
+    assert callback.rows[: len(rows)] == rows
+    assert len(callback.rows) > len(rows)
+    assert best.read_bytes() == written
+    model.learn(40, callback)
+    assert callback.rows[0]["timesteps"] == 0

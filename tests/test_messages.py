@@ -9,11 +9,13 @@ from typing import Any
 import gymnasium as gym
 import pytest
 import torch as th
+from stable_baselines3.common.vec_env import SubprocVecEnv
 
 import sppo_rl
 from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
 from sppo_rl.algorithm import SequenceAlgorithm
-from sppo_rl.notices import EPISODES_BEFORE_NOTICE
+from sppo_rl.envs import OutcomeWrapper
+from sppo_rl.notices import EPISODES_BEFORE_NOTICE, env_id_of
 from sppo_rl.schedules import as_schedule
 from tests.helpers import FixedRewardEnv, MatchEnv, TraceEnv, dummy
 
@@ -245,3 +247,20 @@ def test_unknown_attributes_of_the_package_are_refused() -> None:
 def test_an_unknown_policy_name_is_refused() -> None:
     with pytest.raises(ValueError, match="no_such_policy"):
         SPPO("no_such_policy", dummy(TraceEnv, 2))
+
+
+def test_the_notice_asks_no_process_for_what_cannot_be_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A spec with a function in it cannot be pickled: the process that is asked for it dies, and training with it."""
+    monkeypatch.setattr("sppo_rl.notices.EPISODES_BEFORE_NOTICE", 4)
+
+    def hopeless() -> gym.Env:
+        return OutcomeWrapper(gym.make("Acrobot-v1"), success=lambda end: False, horizon=3)
+
+    env = SubprocVecEnv([hopeless] * 2, start_method="fork")
+    try:
+        said = notices(SPPO("MlpPolicy", env, n_episodes=4, n_epochs=1, seed=0), 1)
+        assert len(said) == 1
+        assert "not one success" in said[0]
+        assert env_id_of(env) == "Acrobot-v1"
+    finally:
+        env.close()

@@ -16,7 +16,7 @@ from torch import nn
 from sppo_rl import SPPO
 from sppo_rl.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SequencePolicy, as_sequence_policy
 from sppo_rl.value_scale import ValueScale
-from tests.helpers import MatchEnv, SpaceEnv, dummy
+from tests.helpers import MatchEnv, SpaceEnv, dummy, spy
 
 BOX = spaces.Box(-5.0, 5.0, (3,), np.float32)
 IMAGE = spaces.Box(0, 255, (1, 36, 36), np.uint8)
@@ -328,3 +328,12 @@ def test_chunks_cover_every_row_once() -> None:
     assert th.cat(parts).tolist() == rows.tolist()
     assert max(len(part) for part in parts) == 7
     assert isinstance(policy, nn.Module)
+
+
+@pytest.mark.parametrize("shape", [(), (2, 3)])
+@pytest.mark.parametrize("use_sde", [False, True])
+def test_box_actions_of_any_shape_train(shape: tuple[int, ...], use_sde: bool) -> None:
+    env = dummy(lambda: SpaceEnv(BOX, spaces.Box(-1.0, 1.0, shape, np.float32)), 2)
+    batches = spy(model := SPPO("MlpPolicy", env, n_episodes=4, use_sde=use_sde, seed=0))
+    model.learn(12)
+    assert batches[0].actions.shape == (12, *shape)

@@ -354,3 +354,34 @@ def test_ppos_targets_outside_the_unit_interval_are_not_silently_clamped() -> No
     model = PPO("MlpPolicy", env, critic_loss="bce", n_episodes=4, seed=0)
     with pytest.raises(ValueError, match=r"bce.* 2\b"):
         model.learn(1)
+
+
+def test_clipping_of_the_critic_may_be_a_schedule() -> None:
+    model: Any = PPO("MlpPolicy", dummy(MatchEnv, 2), n_episodes=4, clip_range_vf=lambda progress: 0.1 + progress, seed=0)
+    assert model.learn(8).clip_range_vf(0.5) == pytest.approx(0.6)
+    fixed, scheduled = (learned_returns(clip_range_vf=value) for value in (0.01, lambda progress: 0.01))
+    assert th.equal(fixed, scheduled)
+    assert not th.equal(fixed, learned_returns(clip_range_vf=None))
+
+
+def learned_returns(**kwargs: Any) -> th.Tensor:
+    env = dummy(lambda: MatchEnv(steps=3, scale=5.0), 2)
+    model = PPO("MlpPolicy", env, n_episodes=8, learning_rate=0.05, critic_loss="mse", seed=0, **kwargs).learn(48)
+    return th.nn.utils.parameters_to_vector(model.policy.critic_parameters())
+
+
+def test_set_random_seed_decides_everything_that_follows() -> None:
+    def first_batch(construction: int | None, seed: int) -> EpisodeBatch:
+        model = SPPO("MlpPolicy", dummy(lambda: MatchEnv(steps=3), 2), n_episodes=4, seed=construction)
+        with th.no_grad():
+            for parameter in model.policy.parameters():
+                parameter.zero_()
+        batches = spy(model)
+        model.set_random_seed(seed)
+        model.learn(1)
+        return batches[0]
+
+    one, other, another = first_batch(None, 3), first_batch(8, 3), first_batch(8, 4)
+    assert th.equal(one.observations, other.observations)
+    assert th.equal(one.actions, other.actions)
+    assert not th.equal(one.observations, another.observations)
