@@ -114,6 +114,17 @@ def test_bce_takes_every_outcome_in_the_unit_interval(rewards: list[float]) -> N
     assert model.policy.value_scale.is_probability
 
 
+def test_a_critic_that_changes_its_units_says_so() -> None:
+    model = make(rewards=[0.5], n_episodes=4, n_epochs=1).learn(1)
+    model.env.set_attr("rewards", [3.0])
+    with pytest.warns(UserWarning, match=r"returned 3.*critic_loss='mse'"):
+        model.learn(1, reset_num_timesteps=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.learn(1, reset_num_timesteps=False)
+        make(rewards=[3.0], n_episodes=4, n_epochs=1).learn(1)
+
+
 @pytest.mark.parametrize("critic_init", [0.0, 1.0, 2.0])
 def test_an_impossible_initial_probability_is_refused(critic_init: float) -> None:
     with pytest.raises(ValueError, match=rf"between 0 and 1, got {critic_init:g}"):
