@@ -208,8 +208,9 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         if self.critic_loss == "mse" or outside.numel() or not scale.is_probability:
             if scale.is_probability and outside.numel() and self._n_updates:
                 self._tell(
-                    f"an episode returned {outside[0].item():g}, and all before it lay in [0, 1]: the critic, which predicted a probability, "
-                    "predicts normalised returns from now on and has to learn them anew. Pass critic_loss='mse' to begin with them."
+                    f"an episode returned {outside[0].item():g}, and all before it lay in [0, 1]: the critic, which predicted a "
+                    "probability, predicts normalised returns from now on and has to learn them anew. Pass critic_loss='mse' to begin "
+                    "with them."
                 )
             scale.use_returns(outcome)
         if self._n_updates == 0 and self.critic_init is not None:

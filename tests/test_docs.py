@@ -19,7 +19,9 @@ from stable_baselines3.common.logger import configure
 from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.callbacks import EvaluationCallback
+from sppo_rl.envs.control.catalog import TASKS
 from sppo_rl.zoo.cli import COMMANDS, build_parser
+from sppo_rl.zoo.hyperparameters import load_hyperparameters
 from tests.helpers import MatchEnv, SpaceEnv, dummy
 from tests.pages import DOCS, PAGES, REPOSITORY, code_blocks, section, table, without_code
 
@@ -205,9 +207,9 @@ def short(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[int]:
     """Each ``learn()`` makes one update; returns what was asked for. Files go to an empty folder."""
     learn, asked = SequenceAlgorithm.learn, []
 
-    def once(model: Any, total_timesteps: int = 1_000_000, **options: Any) -> Any:
+    def once(model: Any, total_timesteps: int = 1_000_000, *options: Any, **more: Any) -> Any:
         asked.append(total_timesteps)
-        return learn(model, 1, **options)
+        return learn(model, 1, *options, **more)
 
     monkeypatch.setattr(SequenceAlgorithm, "learn", once)
     monkeypatch.chdir(tmp_path)
@@ -219,7 +221,11 @@ def test_examples_compile(name: str) -> None:
     compile(EXAMPLES[name], name, "exec")
 
 
-RUN = [name for name, code in EXAMPLES.items() if re.match("README|docs/algorithms", name) and "TransformerPolicy" not in code]
+RUN = [
+    name
+    for name, code in EXAMPLES.items()
+    if re.match("README|docs/algorithms|docs/environments", name) and "TransformerPolicy" not in code
+]
 """Those that are whole, and need neither a model nor answers of one."""
 
 
@@ -229,6 +235,19 @@ def test_control_examples_run(name: str, short: list[int]) -> None:
     namespace: dict[str, Any] = {}
     exec(compile(EXAMPLES[name], name, "exec"), namespace)
     assert short, "an example that trains"
+
+
+@pytest.mark.parametrize("name", ["GRPO", "RLOO"])
+def test_the_group_size_in_an_examples_comment_is_the_files(name: str) -> None:
+    code = next(code for page, code in EXAMPLES.items() if f"algorithms/{name.lower()}.md" in page and "load_prior" in code)
+    entry = load_hyperparameters(name.lower(), "sppo_rl/PrecisionCartPole200-v0").as_dict()
+    assert f"# {entry['n_episodes']} episodes, groups of {entry['group_size']}: tuned" in code
+
+
+def test_the_table_of_environments_is_the_catalog() -> None:
+    rows = table((DOCS / "environments.md").read_text())
+    expected = [[f"`{t.outcome_id}`", str(t.horizon), t.success, t.observation, t.action] for t in TASKS]
+    assert sorted(row for row in rows if row[0].startswith("`sppo_rl/")) == sorted(expected)
 
 
 def test_language_examples_run(short: list[int]) -> None:

@@ -64,8 +64,8 @@ def _times(variants: Mapping[str, Mapping[int, list[Row]]], reference: str) -> l
     _, values = curves(dict(variants[reference]), "tokens")
     level = float(values.mean(axis=0).max())
     lines = [
-        f"{LABELS.get(reference, reference)}'s best mean pass@1 was {level:.3f}. How much sooner a variant reached it (above 1: sooner "
-        f"than {LABELS.get(reference, reference)} itself), counted in:",
+        f"The highest point of {LABELS.get(reference, reference)}'s mean curve, up to the tokens that every run spent, is {level:.3f}. How "
+        f"much sooner a variant reached it (above 1: sooner than {LABELS.get(reference, reference)} itself), counted in:",
         "",
         f"| variant | reached it | {' | '.join(f'{name} [95 %]' for name in SPENT)} |",
         "| --- " * (2 + len(SPENT)) + "|",
@@ -81,7 +81,8 @@ def _times(variants: Mapping[str, Mapping[int, list[Row]]], reference: str) -> l
     lines += [
         "",
         "Ratios of medians over seeds, runs that never reached it counting as infinitely late; percentile bootstrap intervals over the "
-        "seeds of both. –: half of the runs or more never did.",
+        "seeds of both, which end in 0 where the variant did not reach it and in inf where the reference did not. –: half of the runs or "
+        "more never did.",
     ]
     return lines
 
