@@ -6,12 +6,13 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from sppo_rl.envs.reasoning import AnswerScorer, FunctionScorer, Scorer, TRLReward, VerifierPool, VerlScore
+from sppo_rl.envs.reasoning import AnswerScorer, Scorer, VerifierPool
+from sppo_rl.envs.reasoning.rewards import scorer_of
 from sppo_rl.zoo.names import UsageError, suggestion
 
 LENIENT = "lenient"
@@ -20,16 +21,10 @@ _FORM = "'lenient', or a function of your own as 'rewards.py:function' or 'packa
 
 def load_reward(name: str) -> Scorer:
     """
-    Make the scorer that a name stands for. The function's signature decides how it is called:
-
-    - ``function(completions, **columns)`` as TRL's reward functions, a batch at a time
-    - ``compute_score(data_source, solution_str, ground_truth, extra_info)`` as verl's
-    - any other ``function(response, gold)``
-
-    Rewards must lie in [0, 1], whatever the form.
+    Make the scorer that a name stands for; a function may have any form that :func:`~sppo_rl.envs.reasoning.rewards.scorer_of` knows.
 
     :param name: ``"lenient"``, ``"FILE.py:function"`` or ``"package.module:function"``
-    :raises UsageError: if there is no such file, module or function, or it raises an error on being imported
+    :raises UsageError: if there is no such file, module or function, it raises an error on being imported, or cannot be called in any form
     """
     if name == LENIENT:
         return AnswerScorer(VerifierPool(mode="lenient"))
@@ -41,30 +36,10 @@ def load_reward(name: str) -> Scorer:
     if not callable(function):
         known = [key for key, value in vars(loaded).items() if inspect.isfunction(value)]
         raise UsageError(f"{module} has no function {function_name!r}.{suggestion(function_name, known)}")
-    return scorer_of(function)
-
-
-def scorer_of(function: Callable[..., Any]) -> Scorer:
-    """
-    Wrap a reward function by its signature; see :func:`load_reward`.
-
-    :param function: any of the three forms
-    :raises UsageError: if it is none of them
-    """
-    parameters = inspect.signature(function).parameters
-    if "completions" in parameters:
-        return TRLReward(function)
-    if "solution_str" in parameters:
-        return VerlScore(function)
     try:
-        inspect.signature(function).bind("response", "gold")
+        return scorer_of(function)
     except TypeError as error:
-        name = getattr(function, "__name__", type(function).__name__)
-        raise UsageError(
-            f"The reward function {name}{inspect.signature(function)} is called with (response, gold), and {error}. For TRL's form it "
-            "needs a parameter 'completions', for verl's 'solution_str'."
-        ) from error
-    return FunctionScorer(function)
+        raise UsageError(str(error)) from error
 
 
 def _load_file(path: Path) -> Any:

@@ -12,11 +12,11 @@ from gymnasium import spaces
 
 from sppo_rl.envs.reasoning.problems import Problem, check_round_trip, fit
 from sppo_rl.envs.reasoning.rewards import Scorer, as_scorer, score_batch
-from sppo_rl.envs.reasoning.verifier import Verdict, VerifierPool
+from sppo_rl.envs.reasoning.verifier import VerifierPool
 
 logger = logging.getLogger(__name__)
 
-VerifierLike = Scorer | VerifierPool | Callable[[str, str], float | Verdict] | None
+VerifierLike = Scorer | VerifierPool | Callable[..., Any] | None
 
 
 class ReasoningTask:
@@ -27,7 +27,7 @@ class ReasoningTask:
     :param tokenizer: a Hugging Face tokenizer, or the hub name or folder to load one from
     :param max_prompt_tokens: longest prompt
     :param max_new_tokens: longest response, the end-of-sequence token included
-    :param verifier: a scorer, a pool, a function of (response, gold), or ``None`` for a pool of its own
+    :param verifier: a scorer, a pool, a reward function (response, gold), in TRL's form or in verl's, or ``None`` for a pool of its own
     :param use_chat_template: ``None`` uses it where the tokenizer has one
     :param vocab_size: number of token ids that a policy may emit; ``None`` takes ``len(tokenizer)``. A model whose output layer is padded
         (Qwen2.5: 151,936 outputs, 151,665 tokens) needs its own number here

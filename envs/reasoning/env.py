@@ -39,8 +39,8 @@ class MathReasoningEnv(gym.Env[Any, np.ndarray]):
     :param tokenizer: a Hugging Face tokenizer, or the hub name or folder to load one from
     :param max_prompt_tokens: problems with longer prompts are dropped (and counted in ``task.dropped``), never cut
     :param max_new_tokens: longest response, end-of-sequence token included
-    :param verifier: a :class:`~.rewards.Scorer`, a :class:`~.verifier.VerifierPool`, a function of (response, gold), or ``None`` for a
-        pool of its own
+    :param verifier: a :class:`~.rewards.Scorer`, a :class:`~.verifier.VerifierPool`, a reward function (``response, gold``, or in TRL's
+        or verl's form: :func:`~.rewards.scorer_of`), or ``None`` for a pool of its own
     :param use_chat_template: ``None`` uses the tokenizer's chat template where it has one
     :param vocab_size: V; ``None`` takes ``len(tokenizer)``
     :param shuffle: ``False`` poses the problems in the given order

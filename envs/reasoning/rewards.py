@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -135,11 +136,42 @@ class VerlScore(Scorer):
         return verdicts
 
 
-def as_scorer(verifier: Scorer | VerifierPool | Callable[[str, str], float | Verdict] | None) -> Scorer:
+def scorer_of(function: Callable[..., Any]) -> Scorer:
+    """
+    Wrap a reward function. Its signature decides how it is called:
+
+    - ``function(completions, **columns)`` as TRL's reward functions, a batch at a time
+    - ``compute_score(data_source, solution_str, ground_truth, extra_info)`` as verl's
+    - any other ``function(response, gold)``
+
+    Rewards must lie in [0, 1], whatever the form.
+
+    :param function: any of the three
+    :raises TypeError: if it is none of them
+    """
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # some functions written in C have none
+        return FunctionScorer(function)
+    if "completions" in signature.parameters:
+        return TRLReward(function)
+    if "solution_str" in signature.parameters:
+        return VerlScore(function)
+    try:
+        signature.bind("response", "gold")
+    except TypeError as error:
+        raise TypeError(
+            f"The reward function {_name(function)}{signature} is called with (response, gold), and {error}. For TRL's form it needs a "
+            "parameter 'completions', for verl's 'solution_str'."
+        ) from error
+    return FunctionScorer(function)
+
+
+def as_scorer(verifier: Scorer | VerifierPool | Callable[..., Any] | None) -> Scorer:
     """
     Make a scorer of what an environment may be given.
 
-    :param verifier: a scorer, a pool, a function of (response, gold), or ``None`` for a pool of its own
+    :param verifier: a scorer, a pool, a reward function in a form that :func:`scorer_of` knows, or ``None`` for a pool of its own
     :raises TypeError: if it is none of these
     """
     if isinstance(verifier, Scorer):
@@ -150,10 +182,8 @@ def as_scorer(verifier: Scorer | VerifierPool | Callable[[str, str], float | Ver
         # the same judgement, with its reason
         return FunctionScorer(check)
     if callable(verifier):
-        return FunctionScorer(verifier)
-    raise TypeError(
-        f"verifier must be a Scorer, a VerifierPool, a function of (response, gold) or None, got {type(verifier).__name__}."
-    )
+        return scorer_of(verifier)
+    raise TypeError(f"verifier must be a Scorer, a VerifierPool, a reward function or None, got {type(verifier).__name__}.")
 
 
 def soft_verdict(score: float, origin: str) -> Verdict:

@@ -15,6 +15,7 @@ from conftest import CharacterTokenizer, make_tokenizer
 from sppo_rl.envs.reasoning import (
     BOXED_INSTRUCTION,
     AnswerScorer,
+    FunctionScorer,
     MathReasoningEnv,
     Problem,
     TRLReward,
@@ -208,6 +209,25 @@ def test_verls_compute_score() -> None:
 
     (problem,) = from_records([VERL_ROW])
     assert [verdict.score for verdict in VerlScore(compute_score).score([problem] * 2, ["2", "3"], [[], []])] == [1.0, 0.0]
+
+
+def test_a_reward_function_is_called_in_the_form_that_its_signature_has() -> None:
+    def trl(completions: list[str], answer: list[str], **columns: Any) -> list[float]:
+        return [float(gold in completion) for completion, gold in zip(completions, answer, strict=True)]
+
+    def verl(data_source: str, solution_str: str, ground_truth: str, extra_info: Any = None) -> float:
+        return float(ground_truth in solution_str)
+
+    def plain(response: str, gold: str) -> float:
+        return float(gold in response)
+
+    problems = from_pairs([("a", "5"), ("b", "6")])
+    for function, kind in ((trl, TRLReward), (verl, VerlScore), (plain, FunctionScorer)):
+        scorer = as_scorer(function)
+        assert type(scorer) is kind
+        assert [verdict.score for verdict in scorer.score(problems, ["5", "5"], [[], []])] == [1.0, 0.0]
+    with pytest.raises(TypeError, match=r"lambda.*completions.*solution_str"):
+        as_scorer(lambda response: 1.0)
 
 
 def test_what_may_be_a_verifier(tokenizer: Any) -> None:
