@@ -30,6 +30,7 @@ DISAGREES, BROKEN = "DISAGREES", "BROKEN"
 
 CELLS: dict[str, tuple[str, Callable[[Path, Path], Iterator[Check]]]] = {
     "control_throughput": ("results/control_throughput.json", control.control_throughput),
+    "critic_cost": ("results/critic_cost.json", control.critic_cost),
     "llm_throughput": ("results/llm_throughput.json", language.llm_throughput),
     "llm_memory": ("results/llm_memory.json", language.llm_memory),
     "control_comparison": ("results/control_comparison/PrecisionCartPole200/results.csv", control.control_comparison),

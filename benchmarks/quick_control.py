@@ -134,6 +134,18 @@ def control_throughput(results: Path, work: Path) -> Iterator[Check]:
     yield fast(f"speed beside SB3, {row['minibatches_x_epochs']}", row["ratio_median"], statistics.median(ratios))
 
 
+def critic_cost(results: Path, work: Path) -> Iterator[Check]:
+    """One task, one schedule, three pairs."""
+    import critic_cost as script
+
+    row = read_json(results)["rows"][0]
+    threads = th.get_num_threads()
+    th.set_num_threads(1)
+    found = statistics.median(script.ratios(row["env"], *script.SCHEDULES[row["minibatches_x_epochs"]], 1.0, 3))
+    th.set_num_threads(threads)
+    yield fast(f"speed beside PPO, {row['minibatches_x_epochs']}", 1.0 / row["sppo_time_over_ppo_time"], 1.0 / found)
+
+
 def advantage_scaling(results: Path, work: Path) -> Iterator[Check]:
     """Two chances of success, a fifth of the groups, drawn anew."""
     import advantage_scaling as script
