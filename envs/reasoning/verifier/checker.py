@@ -10,12 +10,13 @@ from .compare import Comparison, symbols_of
 from .extract import extract_answer
 from .numerics import Undefined
 from .parser import parse
-from .tokens import TooComplex, Unreadable, canonical_string, tidy, without_grouping_commas
+from .tokens import TooComplex, Unreadable, canonical_string, is_wordlike, tidy, without_grouping_commas
 from .tree import Items, Node, Symbol
 
 MODES = ("strict", "lenient")
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|mathit|emph|operatorname)\s*\{([^{}]{0,200})\}")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=[a-z]{3})", re.IGNORECASE)
+_LETTERS = re.compile(r"[A-Za-z][A-Za-z ,]{0,200}[A-Za-z]")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,300}(?:\.0{0,20})?")
 
 
@@ -94,7 +95,7 @@ def compare_answers(answer: str, gold: str, lenient: bool = False) -> tuple[bool
             # the commonest case, without a parser
             same = int(answer.partition(".")[0]) == int(gold.partition(".")[0])
             return same, "correct" if same else "wrong"
-        if canonical_string(answer) == canonical_string(gold):
+        if canonical_string(answer) == canonical_string(gold) or _same_letters(answer, gold):
             return True, "correct"
         return _compare_trees(answer, gold, lenient)
     except TooComplex:
@@ -157,11 +158,31 @@ def _is_wording(node: Node) -> bool:
     return isinstance(node, Symbol) and node.name.startswith("word:")
 
 
+def _same_letters(answer: str, gold: str) -> bool:
+    """
+    Whether a gold of bare letters is the answer but for markup: ``\\text{SSS}`` for ``SSS``, ``yes`` for ``Yes``. Its letters may be a
+    product, so case counts unless they are words.
+    """
+    if _LETTERS.fullmatch(gold) is None:
+        return False
+    if any(is_wordlike(word) for word in re.split("[ ,]+", gold)):
+        return _words(answer) == _words(gold)
+    return _without_markup(answer) == _without_markup(gold)
+
+
 def _words(text: str) -> str:
     """An answer in words without markup, case, white space, quotation marks and final full stop; order is kept."""
+    text = _without_markup(_ARTICLE.sub("", _without_text_commands(text).strip())).replace("'", "").strip("{}.")
+    return text.lower() if len(text) > 1 else text
+
+
+def _without_text_commands(text: str) -> str:
     previous = None
     while previous != text:
         previous, text = text, _TEXT_COMMAND.sub(r"\1", text)
-    text = _ARTICLE.sub("", text.strip())
-    text = re.sub(r"\\[ ,;!]|[\s\"'`$~]|\\(?:left|right|quad)(?![a-zA-Z])", "", text).strip("{}.")
-    return text.lower() if len(text) > 1 else text
+    return text
+
+
+def _without_markup(text: str) -> str:
+    text = re.sub(r"\\[ ,;!]|[\s\"`$~]|\\(?:left|right|quad)(?![a-zA-Z])", "", _without_text_commands(text))
+    return text.strip("{}.")

@@ -96,6 +96,9 @@ _CONNECTIVES = frozenset({"and", "or"})
 _LETTER_UNITS = frozenset("mshgJNKWVACL")
 _LONGEST_NAME = max(map(len, _NAMES))
 _VOWELS = re.compile("[aeiouAEIOU]")
+_SHORT_WORDS = word_set(
+    "yes no odd all one two six ten red mon tue wed thu fri sat sun jan feb mar apr may jun jul aug sep oct nov dec"
+)
 
 
 def tidy(text: str) -> str:
@@ -152,6 +155,23 @@ def canonical_string(text: str) -> str:
     text = re.sub(r"(?<!\\)\$|\\[()]", "", text)
     text = re.sub(r"\\[,;: ]|~|\\quad|\\qquad|\s", " ", text)
     return re.sub(r" +", " ", re.sub(r"(?<![A-Za-z0-9]) +| +(?![A-Za-z0-9])", "", text)).strip()
+
+
+def is_wordlike(run: str) -> bool:
+    """
+    Tell whether a run of letters that may be a product of symbols, such as ``yes`` or ``abc``, is rather a word.
+
+    :param run: letters
+    """
+    return _is_word(run) or run.lower() in _SHORT_WORDS
+
+
+def _is_word(run: str) -> bool:
+    return (
+        len(run) >= 4
+        and _VOWELS.search(run) is not None
+        and not any(name in run for name in ("sqrt", "sin", "cos", "tan", "log", "pi"))
+    )
 
 
 def tokenize(text: str, letter_units: bool = False) -> list[Token]:
@@ -304,11 +324,7 @@ def _scan_letters(run: str, tokens: list[Token], spaced: bool, in_text: bool) ->
             and tokens
             and (tokens[-1].kind == "num" or tokens[-1].value in (")", "}", "/", "text"))
         )
-        or (
-            len(run) >= 4
-            and _VOWELS.search(run)
-            and not any(name in run for name in ("sqrt", "sin", "cos", "tan", "log", "pi"))
-        )
+        or _is_word(run)
     ):
         tokens.append(Token("text", run, spaced))
     else:
