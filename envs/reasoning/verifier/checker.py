@@ -6,9 +6,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from .compare import Comparison, symbols_of
+from .compare import Comparison
 from .extract import extract_answer
-from .numerics import Undefined
+from .numerics import Undefined, symbols_of
 from .parser import parse
 from .tokens import TooComplex, Unreadable, canonical_string, is_wordlike, tidy, without_grouping_commas
 from .tree import Items, Node, Symbol

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from .evaluate import Evaluator
-from .numerics import Undefined, symbols
+from .names import assignment, coordinates, is_name, stripped
+from .numerics import Undefined, symbols, symbols_of
 from .realsets import infinite_sign, real_set, same_set
 from .tokens import TooComplex
-from .tree import Apply, BaseNumber, Constant, Items, Labelled, Matrix, Node, Number, Quantity, Relation, SetOp, Symbol
+from .tree import Apply, BaseNumber, Items, Labelled, Matrix, Node, Number, Quantity, Relation, SetOp, Symbol
 
 PERCENT = (("percent", 1),)
 _CHOICES = frozenset("ABCDEF")
@@ -138,11 +139,11 @@ class Comparison:
         if gold.kind in _UNORDERED and answer.kind in _UNORDERED:
             if any(isinstance(item, Relation) for item in gold.items) or any(_interval_like(item) for item in answer.items):
                 return self._unordered(gold.items, answer.items) or self._real_sets(gold, answer)
-            return self._unordered(gold.items, _stripped(answer.items))
+            return self._unordered(gold.items, stripped(answer.items))
         if gold.kind == "list" and answer.kind == "()":
             return self._in_order(gold.items, answer.items)
         if gold.kind == "()" and answer.kind == "list":
-            return self._in_order(gold.items, _coordinates(answer.items))
+            return self._in_order(gold.items, coordinates(answer.items))
         if gold.kind == answer.kind or (self.lenient and "ratio" not in (gold.kind, answer.kind) and len(gold.items) > 2):
             return self._in_order(gold.items, answer.items)
         return False
@@ -178,12 +179,12 @@ class Comparison:
 
     # ---------------------------------------------------------------- relations
     def _relation(self, gold: Relation, answer: Node) -> bool:
-        assigned = _assignment(gold)
+        assigned = assignment(gold)
         if assigned is not None:
             name, value = assigned
             if not isinstance(answer, Relation):
                 return self.same(value, answer)
-            theirs = _assignment(answer)
+            theirs = assignment(answer)
             if theirs is not None:
                 if theirs[0] == name:
                     return self.same(value, theirs[1])
@@ -215,7 +216,9 @@ class Comparison:
         members = list(answer.members)
         ops = list(answer.ops)
         applied = isinstance(members[0], Apply) and members[0].op.startswith("call:")
-        named = _is_name(members[0]) and (applied or not (symbols_of(members[0]) & symbols_of(members[-1])))
+        named = is_name(members[0], of_matrix=isinstance(gold, Matrix)) and (
+            applied or not (symbols_of(members[0]) & symbols_of(members[-1]))
+        )
         if named and not (_is_choice(gold) and _is_choice(members[0])):
             members, ops = members[1:], ops[1:]
         if isinstance(members[0], Relation) or not members:
@@ -292,82 +295,8 @@ def _with_sign(node: Node, upper: bool) -> Node:
     return Apply(node.op, arguments)
 
 
-def symbols_of(node: Node) -> frozenset[str]:
-    """
-    Collect the symbols of any tree.
-
-    :param node: a tree
-    """
-    if isinstance(node, Items):
-        return frozenset().union(*(symbols_of(item) for item in node.items))
-    if isinstance(node, Relation):
-        return frozenset().union(*(symbols_of(member) for member in node.members))
-    if isinstance(node, Quantity | Labelled):
-        return symbols_of(node.value)
-    if isinstance(node, SetOp):
-        return symbols_of(node.left) | symbols_of(node.right)
-    if isinstance(node, Matrix):
-        return frozenset().union(*(symbols_of(entry) for row in node.rows for entry in row))
-    return symbols(node)
-
-
 def _is_choice(node: Node) -> bool:
     return isinstance(node, Symbol) and node.name in _CHOICES
-
-
-def _is_name(node: Node) -> bool:
-    """A name to which a value is given: ``x``, ``f(x)``, ``AB``, ``x + y``, ``\\angle ABC``, ``(x, y)``, words."""
-    if isinstance(node, Symbol):
-        return True
-    if isinstance(node, Items):
-        return node.kind == "()" and all(isinstance(item, Symbol) for item in node.items)
-    if isinstance(node, Apply):
-        if node.op.startswith("call:"):
-            return True
-        if node.op == "pow":
-            return _is_name(node.args[0])
-        if node.op == "inv" or (node.op == "mul" and any(isinstance(factor, Number) for factor in node.args)):
-            return False
-        return bool(symbols(node)) and all(
-            _is_name(argument)
-            or (isinstance(argument, Constant) and node.op == "mul")
-            or (node.op != "add" and bool(symbols(argument)))
-            for argument in node.args
-        )
-    return False
-
-
-def _assignment(node: Relation) -> tuple[Node, Node] | None:
-    """Split ``name = value``; ``5 = x`` too."""
-    if node.ops != ("=",):
-        return None
-    left, right = node.members
-    for name, value in ((left, right), (right, left)):
-        applied = isinstance(name, Apply) and name.op.startswith("call:")
-        simple = isinstance(name, Symbol) or (isinstance(name, Items) and _is_name(name))
-        if applied or (simple and not (symbols_of(name) & symbols_of(value))):
-            return name, value
-    return None
-
-
-def _stripped(items: Sequence[Node]) -> list[Node]:
-    """``x = 1, x = -2`` (or ``x_1 = 1, x_2 = -2``): the values, if all names are the same variable."""
-    assigned = [_assignment(item) if isinstance(item, Relation) else None for item in items]
-    names = {str(pair[0].name).split("_")[0] for pair in assigned if pair is not None and isinstance(pair[0], Symbol)}
-    if len(names) == 1 and all(
-        pair is not None or not isinstance(item, Relation) for pair, item in zip(assigned, items, strict=True)
-    ):
-        return [item if pair is None else pair[1] for pair, item in zip(assigned, items, strict=True)]
-    return list(items)
-
-
-def _coordinates(items: Sequence[Node]) -> list[Node]:
-    """``x = 1, y = 2``: the values, if the names stand in alphabetical order."""
-    assigned = [_assignment(item) if isinstance(item, Relation) else None for item in items]
-    names = [pair[0].name for pair in assigned if pair is not None and isinstance(pair[0], Symbol)]
-    if len(names) == len(items) and names == sorted(set(names)):
-        return [pair[1] for pair in assigned if pair is not None]
-    return list(items)
 
 
 def _interval_like(node: Node) -> bool:
@@ -379,4 +308,4 @@ def _difference(node: Relation) -> Node:
     return Apply("add", (left, Apply("neg", (right,))))
 
 
-__all__ = ["Comparison", "TooComplex", "expand_signs", "symbols_of"]
+__all__ = ["Comparison", "TooComplex", "expand_signs"]

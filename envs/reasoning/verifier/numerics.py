@@ -13,7 +13,7 @@ from typing import Any
 
 from mpmath.ctx_mp import MPContext
 
-from .tree import Apply, Node, Symbol
+from .tree import Apply, Items, Labelled, Matrix, Node, Quantity, Relation, SetOp, Symbol
 
 Value = Any
 """A ``Fraction`` where the value is rational, else an mpmath real or complex number."""
@@ -66,6 +66,25 @@ def symbols(node: Node) -> frozenset[str]:
     if isinstance(node, Apply):
         return frozenset().union(*(symbols(argument) for argument in node.args))
     return frozenset()
+
+
+def symbols_of(node: Node) -> frozenset[str]:
+    """
+    Collect the symbols of any tree.
+
+    :param node: a tree
+    """
+    if isinstance(node, Items):
+        return frozenset().union(*(symbols_of(item) for item in node.items))
+    if isinstance(node, Relation):
+        return frozenset().union(*(symbols_of(member) for member in node.members))
+    if isinstance(node, Quantity | Labelled):
+        return symbols_of(node.value)
+    if isinstance(node, SetOp):
+        return symbols_of(node.left) | symbols_of(node.right)
+    if isinstance(node, Matrix):
+        return frozenset().union(*(symbols_of(entry) for row in node.rows for entry in row))
+    return symbols(node)
 
 
 def sample_point(names: list[str], number: int) -> dict[str, Value]:

@@ -34,3 +34,28 @@ def test_short_words_without_markup(answer: str, gold: str) -> None:
 )  # fmt: skip
 def test_short_words_that_differ(answer: str, gold: str) -> None:
     assert not accepts(answer, gold)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["x", "AB", "x+y", "x-y", "|z|", "r^2", "AC^2", r"f(2)", r"\frac{dy}{dx}", r"\text{Area}", r"\angle ABC", "S_{10}", "PE"],
+)
+def test_a_name_in_front_is_decoration(name: str) -> None:
+    assert accepts(f"{name}=5", "5")
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        "-x", r"\sqrt{x}", r"\sin x", r"\ln x", "x/y", r"\frac{x}{2}", r"\frac{x}{y}", "x^{-1}", r"\frac1x", "x^{1/2}", "2x", "x!", "-x+y",
+        r"\lfloor x \rfloor", r"\binom{n}{k}", r"-f(x)", r"x \cdot (-y)", r"\sqrt[3]{x}", r"\pi x", "A^{-1}",
+    ],
+)  # fmt: skip
+def test_an_equation_left_to_solve_is_no_name(left: str) -> None:
+    assert not accepts(f"{left}=5", "5")
+
+
+def test_the_name_of_a_matrix_may_be_an_inverse() -> None:
+    matrix = r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}"
+    assert accepts(f"A^{{-1}} = {matrix}", matrix)
+    assert not accepts(f"-A = {matrix}", matrix)

@@ -1,0 +1,105 @@
+"""Names in front of values: what is decoration in ``AB = 5``, and what is an equation that is left to solve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from .numerics import symbols, symbols_of
+from .tree import Apply, Constant, Items, Node, Number, Relation, Symbol
+
+_LETTERS = (Constant("e"), Constant("i"))
+"""Constants that may be letters of a name."""
+_MINUS_ONE = Apply("neg", (Number(Fraction(1)),))
+
+
+def is_name(node: Node, of_matrix: bool = False) -> bool:
+    """
+    Tell whether a value may be given to this: ``x``, ``f(x)``, ``AB``, ``|z|``, ``x + y``, ``r^2``, ``dy/dx``, ``\\angle ABC``,
+    ``(x, y)``, words. ``-x``, ``x/y`` and ``\\sin x`` before an equals sign are equations that are left to solve.
+
+    :param node: the tree before an equals sign
+    :param of_matrix: whether the value is a matrix, whose name may be an inverse
+    """
+    if isinstance(node, Symbol):
+        return True
+    if isinstance(node, Items):
+        return node.kind == "()" and all(isinstance(item, Symbol) for item in node.items)
+    if not isinstance(node, Apply):
+        return False
+    if node.op.startswith("call:"):
+        return True
+    if node.op == "pow":
+        base, exponent = node.args
+        if of_matrix and exponent == _MINUS_ONE:
+            return is_name(base)
+        return is_name(base) and isinstance(exponent, Number | Symbol) and not _is_fraction(exponent)
+    if node.op == "abs":
+        return is_name(node.args[0])
+    if node.op == "mul":
+        return _is_derivative(node) or (
+            bool(symbols(node)) and all(is_name(factor) or factor in _LETTERS for factor in node.args)
+        )
+    if node.op == "add":
+        first, *others = node.args
+        others = [term.args[0] if isinstance(term, Apply) and term.op == "neg" else term for term in others]
+        return all(is_name(term) for term in [first, *others])
+    return False
+
+
+def _is_fraction(node: Node) -> bool:
+    return isinstance(node, Number) and node.value.denominator != 1
+
+
+def _is_derivative(node: Apply) -> bool:
+    """Whether this is ``\\frac{dy}{dx}``."""
+    if len(node.args) != 2 or not isinstance(node.args[1], Apply) or node.args[1].op != "inv":
+        return False
+    sides = (node.args[0], node.args[1].args[0])
+    return all(isinstance(side, Apply) and side.op == "mul" and side.args[0] == Symbol("d") for side in sides)
+
+
+def assignment(node: Relation) -> tuple[Node, Node] | None:
+    """
+    Split ``name = value``; ``5 = x`` too.
+
+    :param node: a relation
+    :return: the name and the value, or ``None`` for any other relation
+    """
+    if node.ops != ("=",):
+        return None
+    left, right = node.members
+    for name, value in ((left, right), (right, left)):
+        applied = isinstance(name, Apply) and name.op.startswith("call:")
+        simple = isinstance(name, Symbol) or (isinstance(name, Items) and is_name(name))
+        if applied or (simple and not (symbols_of(name) & symbols_of(value))):
+            return name, value
+    return None
+
+
+def stripped(items: Sequence[Node]) -> list[Node]:
+    """
+    Of ``x = 1, x = -2`` (or ``x_1 = 1, x_2 = -2``) take the values, if all names are the same variable.
+
+    :param items: members of a list
+    """
+    assigned = [assignment(item) if isinstance(item, Relation) else None for item in items]
+    names = {str(pair[0].name).split("_")[0] for pair in assigned if pair is not None and isinstance(pair[0], Symbol)}
+    if len(names) == 1 and all(
+        pair is not None or not isinstance(item, Relation) for pair, item in zip(assigned, items, strict=True)
+    ):
+        return [item if pair is None else pair[1] for pair, item in zip(assigned, items, strict=True)]
+    return list(items)
+
+
+def coordinates(items: Sequence[Node]) -> list[Node]:
+    """
+    Of ``x = 1, y = 2`` take the values, if the names stand in alphabetical order.
+
+    :param items: members of a list
+    """
+    assigned = [assignment(item) if isinstance(item, Relation) else None for item in items]
+    names = [pair[0].name for pair in assigned if pair is not None and isinstance(pair[0], Symbol)]
+    if len(names) == len(items) and names == sorted(set(names)):
+        return [pair[1] for pair in assigned if pair is not None]
+    return list(items)
