@@ -140,6 +140,8 @@ class Comparison:
             if any(isinstance(item, Relation) for item in gold.items) or any(_interval_like(item) for item in answer.items):
                 return self._unordered(gold.items, answer.items) or self._real_sets(gold, answer)
             return self._unordered(gold.items, stripped(answer.items))
+        if answer.kind == "list" and all(_interval_like(item) for item in answer.items):
+            return self._real_sets(gold, answer)
         if gold.kind == "list" and answer.kind == "()":
             return self._in_order(gold.items, answer.items)
         if gold.kind == "()" and answer.kind == "list":
@@ -172,10 +174,23 @@ class Comparison:
         return False
 
     def _real_sets(self, gold: Node, answer: Node) -> bool:
+        names = symbols_of(answer)
+        if names and symbols_of(gold) and names != symbols_of(gold):
+            return False
         try:
-            return same_set(real_set(gold, self.evaluator), real_set(answer, self.evaluator), self.evaluator)
+            expected = real_set(gold, self.evaluator)
+        except Undefined:
+            return self._same_conditions(gold, answer)
+        try:
+            return same_set(expected, real_set(answer, self.evaluator), self.evaluator)
         except Undefined:
             return False
+
+    def _same_conditions(self, gold: Node, answer: Node) -> bool:
+        """Where the bounds hold symbols: the same conditions, joined by the same word, in any order."""
+        if not isinstance(gold, SetOp) or not isinstance(answer, SetOp) or gold.op != answer.op:
+            return False
+        return gold.op != "setminus" and self._unordered(_joined(gold, gold.op), _joined(answer, gold.op))
 
     # ---------------------------------------------------------------- relations
     def _relation(self, gold: Relation, answer: Node) -> bool:
@@ -297,6 +312,10 @@ def _with_sign(node: Node, upper: bool) -> Node:
 
 def _is_choice(node: Node) -> bool:
     return isinstance(node, Symbol) and node.name in _CHOICES
+
+
+def _joined(node: Node, op: str) -> list[Node]:
+    return [*_joined(node.left, op), *_joined(node.right, op)] if isinstance(node, SetOp) and node.op == op else [node]
 
 
 def _interval_like(node: Node) -> bool:

@@ -1,12 +1,14 @@
 """Reads tokens into the tree of an answer: a recursive-descent parser with a fixed depth limit.
 
 The grammar, loosest binding first: list (``,`` ``;`` and, or) → relation (``=`` ``<`` ``∈``) → set operation (``∪``) → value with its
-unit → sum → product (explicit, or by juxtaposition) → sign → power → atom.
+unit → sum → product (explicit, or by juxtaposition) → sign → power → atom. Conditions on one unknown that are
+joined by "and" or "or" make a set, not a list.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
+from functools import reduce
 
 from .arithmetic import RELATIONS
 from .atoms import Atoms
@@ -16,6 +18,7 @@ from .tree import Apply, Constant, Items, Labelled, Node, Number, Quantity, Rela
 from .units import MULTIPLIERS, Unit, canonical_unit
 
 _CHOICES = frozenset("ABCDEF")
+_CONDITIONS = frozenset({"<", "<=", ">", ">=", "!=", "in", "="})
 _OPERATORS = frozenset({"+", "-", "*", "/", "^", "=", ",", "cup"})
 
 
@@ -67,6 +70,36 @@ def _in_expression(neighbour: Token, second: Token) -> bool:
     return (neighbour.kind in ("letter", "num") and not second.spaced) or neighbour.value in ("+", "-", "*", "^", "_", "'")
 
 
+def _joined_conditions(items: list[Node], connectives: list[str]) -> Node | None:
+    """
+    Join conditions on one unknown: "and" keeps what meets both, "or" what meets either, "and" binds closer; a comma before "and" or
+    "or" stands for that word. ``None`` where the items are a list: without such a word, or values instead of conditions.
+    """
+    words = set(connectives) - {","}
+    if not words or not _on_one_unknown(items):
+        return None
+    if len(words) > 1 and "," in connectives:
+        raise Unreadable("conditions joined by commas, and, or")
+    alternatives = [items[0]]
+    for connective, item in zip(connectives, items[1:], strict=True):
+        if connective == "and" or (connective == "," and "and" in words):
+            alternatives[-1] = SetOp("cap", alternatives[-1], item)
+        else:
+            alternatives.append(item)
+    return reduce(lambda left, right: SetOp("cup", left, right), alternatives)
+
+
+def _on_one_unknown(items: list[Node]) -> bool:
+    """Whether all items are relations that bound the same symbol, not all of them equations."""
+    common: set[str] | None = None
+    for item in items:
+        if not isinstance(item, Relation) or not set(item.ops) <= _CONDITIONS:
+            return False
+        bounded = {member.name for member in item.members if isinstance(member, Symbol)}
+        common = bounded if common is None else common & bounded
+    return bool(common) and any(isinstance(item, Relation) and item.ops != ("=",) for item in items)
+
+
 class _Parser(Atoms):
     """The uppermost layer: lists, relations, set operations, and values with units."""
 
@@ -81,11 +114,15 @@ class _Parser(Atoms):
         items = [self.relation()]
         if self.is_cmd("over", "choose"):
             return self.stacked(items[0])
-        while self.separator():
+        connectives: list[str] = []
+        while connective := self.separator():
+            connectives.append(connective)
             items.append(self.relation())
             if len(items) > MAX_ITEMS:
                 raise TooComplex(f"more than {MAX_ITEMS} items")
-        return items[0] if len(items) == 1 else Items("list", tuple(items))
+        if len(items) == 1:
+            return items[0]
+        return _joined_conditions(items, connectives) or Items("list", tuple(items))
 
     def stacked(self, upper: Node) -> Node:
         """``{a \\over b}`` and ``{n \\choose k}``: TeX sets all that stands before the command above all that follows."""
@@ -97,14 +134,14 @@ class _Parser(Atoms):
             raise Unreadable(f"\\{name} between something else than values")
         return Apply("binom", (upper, lower)) if name == "choose" else Apply("mul", (upper, Apply("inv", (lower,))))
 
-    def separator(self) -> bool:
-        found = False
+    def separator(self) -> str:
+        """Read a comma or semicolon, "and" or "or", or both; the word counts. Nothing is read where none of them stands."""
+        found = ""
         if self.is_op(",") or self.is_op(";"):
             self.at += 1
-            found = True
+            found = ","
         if self.peek().kind == "text" and self.peek().value in ("and", "or"):
-            self.at += 1
-            found = True
+            found = self.next().value
         return found
 
     def relation(self) -> Node:

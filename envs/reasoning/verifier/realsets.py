@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from functools import cmp_to_key
+from collections.abc import Sequence
+from functools import cmp_to_key, reduce
+from itertools import pairwise
 from typing import NamedTuple
 
 from .evaluate import Evaluator
@@ -71,8 +73,7 @@ def _pieces(node: Node, evaluator: Evaluator) -> RealSet:
     if isinstance(node, Items):
         if node.kind in ("set", "list"):
             if any(isinstance(item, Relation | Items | SetOp) for item in node.items):
-                # "x < 1 or x > 3"
-                return [piece for item in node.items for piece in _pieces(item, evaluator)]
+                return _listed(node.items, evaluator)
             points = [evaluator.real(item) for item in node.items]
             return [Interval(point, True, point, True) for point in points]
         if node.kind != "ratio" and len(node.items) == 2:
@@ -81,10 +82,29 @@ def _pieces(node: Node, evaluator: Evaluator) -> RealSet:
         left, right = real_set(node.left, evaluator), real_set(node.right, evaluator)
         if node.op == "cup":
             return left + right
-        return _intersection(left, right if node.op == "cap" else _complement(right), evaluator)
+        both = _intersection(left, right if node.op == "cap" else _complement(right), evaluator)
+        if not both and isinstance(node.right, Relation):
+            raise Undefined("conditions that no number meets")
+        return both
     if isinstance(node, Relation):
         return _inequality(node, evaluator)
     raise Undefined("no set of real numbers")
+
+
+def _listed(items: Sequence[Node], evaluator: Evaluator) -> RealSet:
+    """
+    Sets with commas between them: their union. Conditions that overlap (``x > 1, x < 2``; ``x >= -1, x != 0``) are meant to hold
+    together, those that exclude each other (``x < 1, x > 3``) are cases.
+    """
+    sets = [real_set(item, evaluator) for item in items]
+    pieces = _ordered([piece for found in sets for piece in found], evaluator)
+    if all(isinstance(item, Relation) for item in items):
+        shared = reduce(lambda left, right: _intersection(left, right, evaluator), sets)
+        if shared:
+            return shared
+        if any(_intersection([left], [right], evaluator) for left, right in pairwise(pieces)):
+            raise Undefined("conditions of which only some overlap")
+    return pieces
 
 
 def _interval(low: Node, low_closed: bool, high: Node, high_closed: bool, evaluator: Evaluator) -> RealSet:
@@ -168,12 +188,17 @@ def _touch(a: Interval, b: Interval, evaluator: Evaluator) -> bool:
     return evaluator.below(b.low, a.high)
 
 
-def _merged(pieces: RealSet, evaluator: Evaluator) -> RealSet:
+def _ordered(pieces: RealSet, evaluator: Evaluator) -> RealSet:
     def by_low(a: Interval, b: Interval) -> int:
+        evaluator.charge(50)
         return _compare_low(a, b, evaluator)
 
+    return sorted(pieces, key=cmp_to_key(by_low))
+
+
+def _merged(pieces: RealSet, evaluator: Evaluator) -> RealSet:
     merged: RealSet = []
-    for piece in sorted(pieces, key=cmp_to_key(by_low)):
+    for piece in _ordered(pieces, evaluator):
         if merged and _touch(merged[-1], piece, evaluator):
             last = merged[-1]
             if _compare_high(last, piece, evaluator) < 0:
@@ -202,6 +227,7 @@ def _intersection(left: RealSet, right: RealSet, evaluator: Evaluator) -> RealSe
     found: RealSet = []
     for a in left:
         for b in right:
+            evaluator.charge(150)
             start = a if _compare_low(a, b, evaluator) >= 0 else b
             end = a if _compare_high(a, b, evaluator) <= 0 else b
             if start.low is not None and end.high is not None:

@@ -59,3 +59,39 @@ def test_the_name_of_a_matrix_may_be_an_inverse() -> None:
     matrix = r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}"
     assert accepts(f"A^{{-1}} = {matrix}", matrix)
     assert not accepts(f"-A = {matrix}", matrix)
+
+
+AND, OR = r" \text{ and } ", r" \text{ or } "
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        (f"x>0{AND}x<5", "(0,5)"), (r"x\ge-1" + AND + r"x\ne0", r"[-1,0)\cup(0,\infty)"), (f"x>0{AND}x>5", "x>5"),
+        (r"[-1,0)\cup(0,\infty)", r"x\ge-1" + AND + r"x\ne0"), ("1<x<2", f"x>1{AND}x<2"), (f"x<2{AND}x>1", f"x>1{AND}x<2"),
+        (r"x \in (0,5)" + AND + r"x \in (3,8)", "(3,5)"), (f"x<1{OR}x>3", r"(-\infty,1)\cup(3,\infty)"),
+        (f"x=0{OR}x>3", r"\{0\}\cup(3,\infty)"),
+        # "and" binds closer; a comma takes the meaning of the word behind it
+        (f"x<1{OR}x>3{AND}x<5", r"(-\infty,1)\cup(3,5)"), (rf"x>0, x<5,{AND}x \ne 2", r"(0,2)\cup(2,5)"),
+        # bounds that hold symbols, and several unknowns
+        (f"x<b{AND}x>a", f"x>a{AND}x<b"), (f"y>0{AND}x>0", f"x>0{AND}y>0"), ("x>0, y>0", f"x>0{AND}y>0"),
+        # commas: together where they overlap, cases where they exclude each other
+        ("x>1, x<2", "(1,2)"), (r"x \ge -1, x \ne 0", r"[-1,0)\cup(0,\infty)"), ("x<1, x>3", f"x<1{OR}x>3"),
+        (f"x=15{AND}y=-29", "(15,-29)"), (f"x=1{AND}x=-2", "1,-2"), (f"5{AND}7", "7,5"),
+    ],
+)  # fmt: skip
+def test_conditions_joined_by_words(answer: str, gold: str) -> None:
+    assert accepts(answer, gold)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        (f"x>0{AND}x>5", "x>0"), (f"x<1{AND}x>3", f"x<1{OR}x>3"), (f"x<1{OR}x>3", f"x<1{AND}x>3"), (f"x<1{AND}x>3", r"\emptyset"),
+        (r"\emptyset", f"x<1{AND}x>3"), (f"x>0{OR}x<5", "(0,5)"), ("x>0, x>5", "x>0"), (f"x>a{OR}x<b", f"x>a{AND}x<b"),
+        ("x>a, x<b", f"x>a{AND}x<b"), (f"y<1{OR}y>3", f"x<1{OR}x>3"), (f"y>0{AND}y<5", "0<x<5"), (f"x>0{AND}x<5", "5"),
+        (r"x<0, x>5, x \ne 7", r"(-\infty,\infty)"), (rf"x<0,{OR}x>5{AND}x<7, x \ne 6", r"(-\infty,0)\cup(5,6)\cup(6,7)"),
+    ],
+)  # fmt: skip
+def test_conditions_that_differ(answer: str, gold: str) -> None:
+    assert not accepts(answer, gold)
