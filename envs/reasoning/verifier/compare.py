@@ -21,8 +21,8 @@ class Comparison:
     """
     Compares trees of answers.
 
-    :param lenient: also accept what strict mode leaves open: an omitted base, a value rounded to the gold's digits, another unit,
-        brackets of another kind around a tuple or vector
+    :param lenient: also accept what strict mode leaves open: an omitted base, natural logarithms written ``\\log``, a value rounded to
+        the gold's digits, another unit, brackets of another kind around a tuple or vector
     """
 
     def __init__(self, lenient: bool = False):
@@ -68,7 +68,7 @@ class Comparison:
         try:
             if self.evaluator.equal(gold, answer):
                 return True
-            return self.lenient and self._rounds_to(gold, answer)
+            return self.lenient and (self._rounds_to(gold, answer) or self._equal_naturally(gold, answer))
         except Undefined:
             return False
 
@@ -86,6 +86,11 @@ class Comparison:
                 return False
         distance = Apply("abs", (Apply("add", (Number(sign * gold.value), Apply("neg", (answer,)))),))
         return not self.evaluator.below(step / 2, self.evaluator.real(distance))
+
+    def _equal_naturally(self, gold: Node, answer: Node) -> bool:
+        """Lenient: a logarithm that names no base may be a natural one."""
+        readings = _with_natural_logarithms(gold), _with_natural_logarithms(answer)
+        return readings != (gold, answer) and self.evaluator.equal(*readings)
 
     def _base_numbers(self, gold: Node, answer: Node) -> bool:
         if isinstance(gold, BaseNumber) and isinstance(answer, BaseNumber):
@@ -312,6 +317,13 @@ def _with_sign(node: Node, upper: bool) -> Node:
 
 def _is_choice(node: Node) -> bool:
     return isinstance(node, Symbol) and node.name in _CHOICES
+
+
+def _with_natural_logarithms(node: Node) -> Node:
+    if not isinstance(node, Apply):
+        return node
+    arguments = tuple(_with_natural_logarithms(argument) for argument in node.args)
+    return Apply("ln" if node.op == "log" and len(arguments) == 1 else node.op, arguments)
 
 
 def _joined(node: Node, op: str) -> list[Node]:

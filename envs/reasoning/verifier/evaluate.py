@@ -224,9 +224,11 @@ class Evaluator:
 
     def _function(self, op: str, values: list[Value]) -> Value:
         self.charge(300)
+        if op in ("log", "log10") and len(values) == 1:
+            op, values = "log", [Fraction(10), *values]
         arguments = [to_mp(value) for value in values]
         first = arguments[0]
-        if first != 0 and context.mag(first) > 2000 and op not in ("ln", "log", "log10", "Re", "Im", "arg"):
+        if first != 0 and context.mag(first) > 2000 and op not in ("ln", "log", "Re", "Im", "arg"):
             raise TooComplex("argument of a function too large")
         exponential = op in ("exp", "sinh", "cosh", "tanh", "coth") or not is_real(first)
         if exponential and first != 0 and context.mag(first) > 15:
@@ -241,7 +243,7 @@ class Evaluator:
             "sin": context.sin, "cos": context.cos, "tan": context.tan, "cot": context.cot, "sec": context.sec, "csc": context.csc,
             "arcsin": context.asin, "arccos": context.acos, "arctan": context.atan, "arccot": context.acot, "sinh": context.sinh,
             "cosh": context.cosh, "tanh": context.tanh, "coth": context.coth, "exp": context.exp, "ln": context.log,
-            "log": context.log, "log10": context.log10, "Re": context.re, "Im": context.im, "arg": context.arg,
+            "Re": context.re, "Im": context.im, "arg": context.arg,
         }  # fmt: skip
         if op not in functions or len(arguments) != 1:
             raise Undefined(op)

@@ -117,6 +117,7 @@ def tidy(text: str) -> str:
     emphasised = _EMPHASIS.match(text)
     if emphasised:
         text = emphasised.group(2).strip()
+    text = re.sub(r"(?<![a-zA-Z\\])np\.log(?![a-z0-9])", "ln", text)
     text = re.sub(r"(?<![a-zA-Z\\])np\.(?=[a-z])", "", text)
     text = re.sub(r"(?:(?<!\\left)(?<!\\right)\.|\\\.|。)$", "", text).rstrip()
     text = _THOUSANDS_MARK.sub("", text)

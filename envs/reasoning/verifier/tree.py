@@ -33,7 +33,7 @@ class Symbol:
 class Apply:
     """
     An operation or a known function: ``add``, ``mul``, ``pow``, ``neg``, ``inv``, ``plusminus``, ``sqrt``, ``sin``, ``log`` (base,
-    argument), ``factorial``, ``binom``, ``abs`` and so on; ``call:f`` is an unknown function.
+    argument; of the argument alone to base 10), ``factorial``, ``binom``, ``abs`` and so on; ``call:f`` is an unknown function.
     """
 
     op: str

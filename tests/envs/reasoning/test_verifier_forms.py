@@ -95,3 +95,29 @@ def test_conditions_joined_by_words(answer: str, gold: str) -> None:
 )  # fmt: skip
 def test_conditions_that_differ(answer: str, gold: str) -> None:
     assert not accepts(answer, gold)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        (r"\log_{10} 2", r"\log 2"), (r"\log 2", r"\log_{10} 2"), (r"\lg 2", r"\log 2"), (r"\log 1000", "3"), ("3", r"\log 1000"),
+        (r"\log 0.01", "-2"), (r"2\log 2", r"\log 4"), (r"\frac{\log 3}{\log 2}", r"\log_2 3"), (r"\frac{\ln 2}{\ln 10}", r"\log 2"),
+        (r"2\log x", r"\frac{2\ln x}{\ln 10}"), ("np.log(2)", r"\ln 2"), (r"\log 10 + \ln 2", r"1+\ln 2"),
+    ],
+)  # fmt: skip
+def test_a_logarithm_without_a_base_has_base_ten(answer: str, gold: str) -> None:
+    assert accepts(answer, gold)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [(r"\ln 2", r"\log 2"), (r"\log 2", r"\ln 2"), (r"y=\log x", r"\ln x"), (r"\frac{\log 2}{3}", r"\frac13\ln 2")],
+)
+def test_a_logarithm_without_a_base_is_natural_in_lenient_mode_only(answer: str, gold: str) -> None:
+    assert not accepts(answer, gold)
+    assert accepts(answer, gold, lenient=True)
+
+
+def test_one_reading_of_a_logarithm_in_a_whole_comparison() -> None:
+    assert not accepts(r"\log 10 + \log e", "2", lenient=True)
+    assert not accepts(r"\log_2 8", r"\log 8", lenient=True)
