@@ -6,7 +6,7 @@ from fractions import Fraction
 
 from .cursor import Cursor
 from .tokens import Token, TooComplex, Unreadable
-from .tree import Apply, BaseNumber, Node, Number, Symbol
+from .tree import Apply, BaseNumber, Constant, Node, Number, Symbol
 
 RELATIONS = {
     "=": "=",
@@ -143,6 +143,8 @@ class Arithmetic(Cursor):
                 if not isinstance(base, Symbol):
                     raise Unreadable("a prime behind a value")
                 base = Symbol(base.name + "'")
+            elif self.angle and self.any_degree_sign():
+                base = degrees(base)
             elif self.is_op("^"):
                 start = self.at
                 if self.degree_sign():
@@ -194,6 +196,11 @@ class Arithmetic(Cursor):
                 raise Unreadable("a digit too large for its base")
             return Number(base.value) if name == "10" else BaseNumber(digits, int(name))
         raise Unreadable("a subscript behind a value")
+
+
+def degrees(angle: Node) -> Node:
+    """Give an angle that is written in degrees."""
+    return Apply("mul", (angle, Constant("pi"), Number(Fraction(1, 180))))
 
 
 def read_number(text: str) -> Fraction:

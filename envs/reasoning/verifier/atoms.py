@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from .arithmetic import Arithmetic, read_number
+from .arithmetic import Arithmetic, degrees, read_number
 from .cursor import MAX_ITEMS
 from .tokens import Token, TooComplex, Unreadable
-from .tree import Apply, Constant, Items, Matrix, Node, Number, Relation, Symbol
-from .units import word_set
+from .tree import Apply, Constant, Items, Matrix, Node, Number, Quantity, Relation, Symbol
+from .units import DEGREE, RADIAN, canonical_unit, word_set
 
 _FUNCTIONS = word_set(
     "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh coth ln log log10 exp abs Re Im arg gcd lcm max min"
 )
+_OF_ANGLES = word_set("sin cos tan cot sec csc")
+_MINUS_ONE = Apply("neg", (Number(Fraction(1)),))
 _CONSTANTS = {"pi": "pi", "infty": "infty"}
 _GREEK = word_set(
     "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega Gamma Delta Theta "
@@ -205,6 +207,18 @@ class Atoms(Arithmetic):
                 exponent = self.script()
         if name in ("gcd", "lcm", "max", "min"):
             raise Unreadable(f"\\{name}")
+        outer, self.angle = self.angle, name in _OF_ANGLES and exponent != _MINUS_ONE
+        argument = self.function_argument()
+        if self.angle:
+            argument = self.in_degrees(argument)
+        self.angle = outer
+        if exponent == _MINUS_ONE and name in ("sin", "cos", "tan"):
+            return Apply("arc" + name, (argument,))
+        node = Apply(name, (argument,)) if base is None else Apply("log", (base, argument))
+        return node if exponent is None else Apply("pow", (node, exponent))
+
+    def function_argument(self) -> Node:
+        """Read what a function is applied to: a bracket, or the factors up to the next function."""
         bracket = self.peek()
         if (bracket.kind == "op" and bracket.value in ("(", "{", "[")) or bracket.value == "|":
             argument = self.atom()
@@ -222,16 +236,19 @@ class Atoms(Arithmetic):
             argument = factors[0] if len(factors) == 1 else Apply("mul", tuple(factors))
         if isinstance(argument, Items):
             raise Unreadable("a function of several values")
-        inverse = isinstance(exponent, Apply) and exponent == Apply("neg", (Number(Fraction(1)),))
-        if inverse and name in ("sin", "cos", "tan"):
-            return Apply("arc" + name, (argument,))
-        if base is not None:
-            node = Apply("log", (base, argument))
-        elif name in ("log", "ln"):
-            node = Apply(name, (argument,))
-        else:
-            node = Apply(name, (argument,))
-        return node if exponent is None else Apply("pow", (node, exponent))
+        return argument
+
+    def in_degrees(self, angle: Node) -> Node:
+        """Take the unit of an angle into its value: ``\\sin(30 \\text{ degrees})``, ``\\sin 30 \\text{ degrees}``, ``\\sin(30)^\\circ``."""
+        if isinstance(angle, Quantity):
+            if angle.unit not in (DEGREE, RADIAN) or (isinstance(angle.value, Apply) and angle.value.op == "add"):
+                raise Unreadable("an angle with a unit of something else, or of a part of it")
+            return degrees(angle.value) if angle.unit == DEGREE else angle.value
+        token = self.peek()
+        if token.kind == "text" and canonical_unit([(token.value, 1)]) == DEGREE:
+            self.at += 1
+            return degrees(angle)
+        return degrees(angle) if self.any_degree_sign() else angle
 
     def log_base(self) -> Node:
         """Read the base of a logarithm; of ``\\log_23`` it is 2, as TeX sets it, for the 3 would have nothing to stand behind."""

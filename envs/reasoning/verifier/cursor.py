@@ -25,6 +25,8 @@ class Cursor(ABC):
         self.depth = 0
         self.bars = 0
         """How many |…| are open."""
+        self.angle = False
+        """Whether this is the argument of a trigonometric function, in which a degree sign belongs to its number."""
 
     def peek(self, offset: int = 0) -> Token:
         """Look at a token without moving."""
@@ -76,6 +78,13 @@ class Cursor(ABC):
                 return True
         self.at = start
         return False
+
+    def any_degree_sign(self) -> bool:
+        """Read a degree sign, raised or not, if it stands here."""
+        if self.is_cmd("circ"):
+            self.at += 1
+            return True
+        return self.is_op("^") and self.degree_sign()
 
     @abstractmethod
     def list_of_values(self) -> Node:

@@ -87,6 +87,8 @@ _NEVER_UNITS = word_set(
 
 Unit = tuple[tuple[str, int], ...]
 """Canonical unit: names with their powers, sorted."""
+DEGREE: Unit = (("deg", 1),)
+RADIAN: Unit = (("rad", 1),)
 
 
 def canonical_unit(words: list[tuple[str, int]]) -> Unit | None:

@@ -121,3 +121,32 @@ def test_a_logarithm_without_a_base_is_natural_in_lenient_mode_only(answer: str,
 def test_one_reading_of_a_logarithm_in_a_whole_comparison() -> None:
     assert not accepts(r"\log 10 + \log e", "2", lenient=True)
     assert not accepts(r"\log_2 8", r"\log 8", lenient=True)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        (r"\sin(20^\circ)", r"\sin 20^\circ"), (r"\cos 60^\circ", "0.5"), (r"\frac12", r"\sin 30^\circ"), (r"\tan 60°", r"\sqrt3"),
+        (r"\cos{60^{\circ}}", "0.5"), (r"4\sin 70^\circ", r"4\cos 20^\circ"), (r"\sin\frac{\pi}{9}", r"\sin 20^\circ"),
+        (r"\sin(x+30^\circ)", r"\sin\left(x+\frac{\pi}{6}\right)"), (r"\cos(90^\circ - 20^\circ)", r"\sin 20^\circ"),
+        (r"\sin 20^\circ \cos 20^\circ", r"\frac12 \sin 40^\circ"), (r"\sin^2 30^\circ", "0.25"), (r"\sin\frac{60^\circ}{2}", "0.5"),
+        (r"\sin(30)^\circ", "0.5"), (r"\sin(30 \text{ degrees})", "0.5"), (r"\sin 30 \text{ degrees}", "0.5"), (r"\sec 60\degree", "2"),
+        (r"\sin(1 \text{ rad})", r"\sin 1"), (r"\sin 30^\circ = \frac12", "0.5"), (r"30^\circ", "30"),
+        (r"\sin^{-1}(1)^\circ", r"\arcsin 1"),
+        (r"\tan 60^\circ \text{ cm}", r"\sqrt3"), (r"2\theta^\circ", r"2\theta"),
+    ],
+)  # fmt: skip
+def test_a_degree_sign_belongs_to_the_angle(answer: str, gold: str) -> None:
+    assert accepts(answer, gold)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        (r"\sin 30^\circ", r"\sin 30"), (r"\sin 30", r"\sin 30^\circ"), (r"\sin 30 \text{ degrees}", r"\sin 30"),
+        (r"\sin(30 \text{ cm})", "0.5"), (r"\sin(x + 30 \text{ degrees})", r"\sin\frac{\pi(x+30)}{180}"),
+        (r"\sin x^\circ", r"\sin x"), (r"\cos(x+30^\circ)", r"\cos(x+30)"), (r"\cos(90^\circ - 20)", r"\sin 20^\circ"), (r"\sin 30", "0.5"),
+    ],
+)  # fmt: skip
+def test_an_angle_in_degrees_is_none_in_radians(answer: str, gold: str) -> None:
+    assert not accepts(answer, gold)
