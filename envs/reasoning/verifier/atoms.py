@@ -7,12 +7,13 @@ from fractions import Fraction
 from .arithmetic import Arithmetic, degrees, read_number
 from .cursor import MAX_ITEMS
 from .tokens import Token, TooComplex, Unreadable
-from .tree import Apply, Constant, Items, Matrix, Node, Number, Quantity, Relation, Symbol
+from .tree import Apply, Constant, Items, Matrix, Node, Number, Quantity, Relation, SetOp, Symbol
 from .units import DEGREE, RADIAN, canonical_unit, word_set
 
 _FUNCTIONS = word_set(
     "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh coth ln log log10 exp abs Re Im arg gcd lcm max min"
 )
+REALS = Items("()", (Apply("neg", (Constant("infty"),)), Constant("infty")))
 _OF_ANGLES = word_set("sin cos tan cot sec csc")
 _MINUS_ONE = Apply("neg", (Number(Fraction(1)),))
 _CONSTANTS = {"pi": "pi", "infty": "infty"}
@@ -21,6 +22,8 @@ _GREEK = word_set(
     "Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar ell"
 )
 _CLOSING = {"(": (")", "]"), "[": ("]", ")"), r"\{": (r"\}",), "{": ("}",)}
+_CLOSERS = frozenset(closing for pairs in _CLOSING.values() for closing in pairs)
+_BARS = ("|", ":")
 _ACCENTS = word_set(
     "overline bar vec hat tilde widehat overrightarrow overleftrightarrow dot ddot angle triangle measuredangle"
 )
@@ -82,8 +85,7 @@ class Atoms(Arithmetic):
         if name == "e" or name == "i":
             return Constant(name)
         if name == "mathbb:R":
-            infinity = Constant("infty")
-            return Items("()", (Apply("neg", (infinity,)), infinity))
+            return REALS
         follows = self.peek()
         if follows.kind == "op" and follows.value == "(" and not follows.spaced:
             inside = self.peek(1)
@@ -265,15 +267,10 @@ class Atoms(Arithmetic):
             self.at += 1
             self.depth -= 1
             return Items("set", ())
-        if opening == r"\{" and self.peek().kind == "letter" and (self.is_op("|", 1) or self.is_op(":", 1)):
-            # a set by a condition: {x | x > 2}
-            self.at += 2
-            condition = self.relation()
-            self.expect(r"\}")
+        condition = self.condition() if opening == r"\{" else None
+        if condition is not None:
             self.depth -= 1
             self.bars = bars
-            if not isinstance(condition, Relation):
-                raise Unreadable("a set by a condition that is no relation")
             return condition
         node = self.list_of_values()
         closing = self.next().value
@@ -293,6 +290,38 @@ class Atoms(Arithmetic):
         if opening + closing == "()" or (opening + closing == "[]" and not isinstance(node, Relation | Items)):
             return node
         raise Unreadable(f"one value between {opening!r} and {closing!r}")
+
+    def condition(self) -> Node | None:
+        """Read the rest of ``{x | x > 2}`` or ``{x \\in R | x > 2}``; nothing is read where this is no set by a condition."""
+        element, mark = self.peek(), self.peek(1).value
+        if element.kind != "letter" or not (mark in _BARS or (mark == "in" and self.bar_follows())):
+            return None
+        self.at += 2
+        domain: Node | None = None
+        if mark == "in":
+            # the next bar ends the domain and opens no absolute value
+            self.bars += 1
+            domain = self.set_expression()
+            self.bars -= 1
+            if self.next().value not in _BARS:
+                raise Unreadable("a set whose condition does not follow its domain")
+        condition = self.list_of_values()
+        self.expect(r"\}")
+        if not isinstance(condition, Relation | SetOp):
+            raise Unreadable("a set by a condition that is no relation")
+        if domain is None or domain == REALS:
+            return condition
+        return SetOp("cap", Relation(("in",), (Symbol(element.value), domain)), condition)
+
+    def bar_follows(self) -> bool:
+        """Look for the bar of a set by a condition between here and the end of the set."""
+        depth = 0
+        for token in self.tokens[self.at :]:
+            if token.kind == "op":
+                depth += (token.value in _CLOSING) - (token.value in _CLOSERS)
+                if depth < 0 or (depth == 0 and token.value in _BARS):
+                    return depth == 0
+        return False
 
     def environment(self) -> Node:
         """A matrix; its determinant for ``vmatrix``; an array without its column letters."""

@@ -95,6 +95,10 @@ class Cursor(ABC):
         """Read one value, or values with relation signs between them."""
 
     @abstractmethod
+    def set_expression(self) -> Node:
+        """Read one value or set, or sets with ``∪``, ``∩`` and the like between them."""
+
+    @abstractmethod
     def sum(self) -> Node:
         """Read terms with signs between them."""
 

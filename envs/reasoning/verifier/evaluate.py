@@ -34,6 +34,8 @@ MAX_BITS = 1 << 16
 """Largest numerator or denominator that is computed, in bits."""
 MAX_COUNT = 2000
 """Largest argument of a factorial, and largest lower argument of a binomial coefficient."""
+MAX_FACTORS = 20
+"""Largest lower argument of a binomial coefficient whose upper argument is no whole number."""
 DIGITS = 120
 _POINT_DIGITS = 60
 _AGREE = 40
@@ -197,7 +199,9 @@ class Evaluator:
             return context.sqrt(to_mp(radicand))
         return self._power(to_mp(radicand), 1 / index) if radicand != 0 else Fraction(0)
 
-    def _counting(self, op: str, values: list[Value]) -> Fraction:
+    def _counting(self, op: str, values: list[Value]) -> Value:
+        if op == "binom" and not (isinstance(values[0], Fraction) and values[0].denominator == 1):
+            return self._falling(values[0], values[1])
         if not all(isinstance(value, Fraction) and value.denominator == 1 and value >= 0 for value in values):
             raise Undefined(f"{op} of something else than whole numbers")
         numbers = [value.numerator for value in values]
@@ -211,6 +215,13 @@ class Evaluator:
             raise TooComplex("a binomial coefficient too large")
         self.charge(10 + 10 * lower)
         return Fraction(math.comb(numbers[0], lower) if numbers[1] <= numbers[0] else 0)
+
+    def _falling(self, upper: Value, lower: Value) -> Value:
+        """A binomial coefficient as a polynomial of its upper argument: ``\\binom{n}{2}`` is n(n-1)/2."""
+        if not isinstance(lower, Fraction) or lower.denominator != 1 or not 0 <= lower <= MAX_FACTORS:
+            raise Undefined("binom of something else than whole numbers")
+        factors = [upper - k for k in range(lower.numerator)]
+        return self._fold([Fraction(1, math.factorial(lower.numerator)), *factors], lambda a, b: a * b)
 
     def _rounded(self, op: str, value: Value) -> Fraction:
         if isinstance(value, Fraction):

@@ -9,7 +9,7 @@ import re
 from collections import deque
 
 _THINK_TAG = re.compile(r"<(/?)think>", re.IGNORECASE)
-_BOX_OR_BRACE = re.compile(r"\\boxed[ \t\n]{0,8}\{|\\[{}]|\{+|\}+")
+_BOX_OR_BRACE = re.compile(r"\\boxed[ \t\n]{0,8}\{|(?<!\\)\\+[{}]|\{+|\}+")
 _MARKERS = re.compile(
     r"(?:####|(?:final\s{1,3})?answer\s{1,3}is\s{0,3}:?|final\s{1,3}answer\s{0,3}:|answer\s{0,3}:)[ \t]{0,8}([^\n]{1,400})",
     re.IGNORECASE,
@@ -63,12 +63,15 @@ def last_box(text: str) -> tuple[str | None, str]:
     if first < 0:
         return None, "no_box"
     for match in _BOX_OR_BRACE.finditer(text, first):
-        token = match.group()
-        if token in (r"\{", r"\}"):
-            continue
+        token, start = match.group(), match.start()
+        if token[-2:] in (r"\{", r"\}"):
+            if len(token) % 2 == 0:
+                continue
+            # behind an even number of backslashes, which are line breaks, a brace is a brace
+            token, start = token[-1], match.end() - 1
         if token[0] == "}":
             if box_start is not None and depth - len(token) <= box_depth:
-                found = text[box_start : match.start() + depth - box_depth - 1]
+                found = text[box_start : start + depth - box_depth - 1]
                 box_start = None
             depth = max(0, depth - len(token))
         elif token[0] == "{":

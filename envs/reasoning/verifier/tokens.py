@@ -114,6 +114,8 @@ def tidy(text: str) -> str:
     text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + "".join(map(_SUPERSCRIPTS.get, m.group())) + "}", text)  # type: ignore[arg-type]
     text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + "".join(map(_SUBSCRIPTS.get, m.group())) + "}", text)  # type: ignore[arg-type]
     text = text.translate(_TRANSLATE).strip()
+    while text.endswith(r"\\"):
+        text = text[:-2].rstrip()
     emphasised = _EMPHASIS.match(text)
     if emphasised:
         text = emphasised.group(2).strip()
@@ -211,7 +213,7 @@ def _scan(text: str, tokens: list[Token], in_text: bool, depth: int) -> None:
         match = _TOKEN.match(text, position)
         if match is None:
             raise Unreadable(f"character {text[position]!r}")
-        position = match.end()
+        position, space_behind = match.end(), False
         kind, value = match.lastgroup, match.group(match.lastgroup or 0)
         if kind == "space":
             spaced = True
@@ -224,6 +226,7 @@ def _scan(text: str, tokens: list[Token], in_text: bool, depth: int) -> None:
             if value in _TEXT_COMMANDS:
                 content, position = _argument(text, position)
                 _scan_text_command(value, content, tokens, spaced, depth)
+                space_behind = content.endswith((" ", "~"))
             elif value not in _INVISIBLE:
                 value = _SAME_COMMAND.get(value, value)
                 tokens.append(Token("cmd" if value.isalnum() else "op", value, spaced))
@@ -256,7 +259,7 @@ def _scan(text: str, tokens: list[Token], in_text: bool, depth: int) -> None:
         else:
             spaced = spaced or value == "~"
             continue
-        spaced = False
+        spaced = space_behind
         if len(tokens) > MAX_TOKENS:
             raise TooComplex(f"more than {MAX_TOKENS} tokens")
 
@@ -323,7 +326,11 @@ def _scan_letters(run: str, tokens: list[Token], spaced: bool, in_text: bool) ->
             len(run) >= 2
             and run in BARE_UNITS
             and tokens
-            and (tokens[-1].kind == "num" or tokens[-1].value in (")", "}", "/", "text"))
+            and (
+                tokens[-1].kind == "num"
+                or tokens[-1].value in (")", "}", "/", "text")
+                or (tokens[-1].value == "pi" and run != "mg")
+            )
         )
         or _is_word(run)
     ):

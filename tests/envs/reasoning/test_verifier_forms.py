@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from sppo_rl.envs.reasoning import check
 from sppo_rl.envs.reasoning.verifier import compare_answers
 
 
@@ -150,3 +153,64 @@ def test_a_degree_sign_belongs_to_the_angle(answer: str, gold: str) -> None:
 )  # fmt: skip
 def test_an_angle_in_degrees_is_none_in_radians(answer: str, gold: str) -> None:
     assert not accepts(answer, gold)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        (r"\textbf{(A) }12", "A"), (r"\textbf{(A) }12", "12"), (r"\text{(A) }\frac12", "A"), (r"\textbf{(A)~}12", "A"), (r"3\\", "3"),
+        (r"16\pi cm^2", r"16\pi"), (r"16\pi", r"16\pi cm^2"), (r"16\pi cm^2", r"16\pi \text{ cm}^2"), ("16π cm²", r"16\pi"),
+        (r"\binom{n}{2}", r"\frac{n(n-1)}{2}"), (r"\frac{n(n+1)}{2}", r"\binom{n+1}{2}"), (r"\binom{n}{0}", "1"), (r"\binom{n}{1}", "n"),
+        (r"\{x\in\mathbb{R}\mid x\neq-8\}", r"(-\infty,-8)\cup(-8,\infty)"), (r"\{x \in \mathbb{R} : x > 2\}", r"(2,\infty)"),
+        (r"\{x \in (0,5) \mid x \ne 2\}", r"(0,2)\cup(2,5)"), (rf"\{{x \mid x > 0{AND}x < 5\}}", "(0,5)"),
+        (r"\{t\in\mathbb{Z}\mid t>0\}", r"\{t \in \mathbb{Z} : t>0 \}"), (r"\{x \mid x \ne -8\}", r"\{x\in\mathbb{R}\mid x\neq-8\}"),
+    ],
+)  # fmt: skip
+def test_other_spellings(answer: str, gold: str) -> None:
+    assert accepts(answer, gold)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        (r"\textbf{(B) }12", "A"), (r"\text{(A)}(x+1)", "A"), (r"16\pi cm", r"16\pi cm^2"), (r"16\pi mg", r"16\pi"), (r"2\pi x", r"2\pi"),
+        (r"\binom{n}{2}", r"\frac{n(n+1)}{2}"), (r"\binom{n}{3}", r"\binom{n}{2}"), (r"\binom{-2}{3}", "-4"),
+        (r"\{x\in\mathbb{Z}\mid x>2\}", r"(2,\infty)"), (r"\{x\in\mathbb{R}\mid x>8\}", r"(-8,\infty)"), (r"\{x \in (0,5)\}", "5"),
+    ],
+)  # fmt: skip
+def test_spellings_that_differ(answer: str, gold: str) -> None:
+    assert not accepts(answer, gold)
+
+
+@pytest.mark.parametrize(
+    ("response", "reason", "found"),
+    [
+        (r"\boxed{3\\}", "correct", r"3\\"), (r"\boxed{3\\\\} or \boxed{4", "unclosed_box", None), (r"\boxed{3\\\}", "unclosed_box", None),
+        (r"\boxed{\begin{pmatrix}1\\{2}\end{pmatrix}}", "wrong", r"\begin{pmatrix}1\\{2}\end{pmatrix}"),
+        (r"\boxed{\{3\}}", "correct", r"\{3\}"),
+        (r"\\boxed{3}", "correct", "3"), (r"\\\boxed{3\\}}", "correct", r"3\\"), (r"{\boxed{3\\}}", "correct", r"3\\"),
+    ],
+)  # fmt: skip
+def test_a_brace_behind_a_line_break_is_a_brace(response: str, reason: str, found: str | None) -> None:
+    verdict = check(response, "3")
+    assert (verdict.reason, verdict.extracted) == (reason, found)
+
+
+def test_hostile_forms_cost_little() -> None:
+    joined = r" \text{ and } "
+    for answer in (
+        r"\{x\in" * 55 + "5" + r"\}" * 55,
+        r"\{x\in\{x\mid" * 25 + "x>5" + r"\}" * 25,
+        joined.join(rf"x \ne \sqrt{{{k}}}" for k in range(2, 62)),
+        ", ".join(f"{2 * k}<x<{2 * k + 1}" for k in range(64)),
+        r"\binom{n}{20}" * 40,
+        r"\sin 1^\circ" * 80,
+        "\\" * 2900,
+    ):
+        for gold in (r"(0,1)\cup(2,3)", "x+1"):
+            start = time.process_time()
+            assert not accepts(answer, gold), answer
+            assert time.process_time() - start < 2.0, answer
+    start = time.process_time()
+    assert check(r"\boxed{" + "\\" * 1_000_000, "3").score == 0.0
+    assert time.process_time() - start < 2.0
