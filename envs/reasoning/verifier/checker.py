@@ -126,7 +126,7 @@ def _compare_trees(answer: str, gold: str, lenient: bool) -> tuple[bool, str]:
         gold_tree = _gold_tree(gold)
     except Unreadable:
         return (True, "correct") if _words(answer) == _words(gold) != "" else (False, "wrong")
-    if _is_wording(gold_tree):
+    if _is_wording(gold_tree) or is_wordlike(gold):
         same = _words(answer) == _words(gold)
         return same, "correct" if same else "wrong"
     ungrouped = without_grouping_commas(answer)

@@ -166,7 +166,7 @@ def is_wordlike(run: str) -> bool:
 
     :param run: letters
     """
-    return _is_word(run) or run.lower() in _SHORT_WORDS
+    return run.isalpha() and (_is_word(run) or run.lower() in _SHORT_WORDS)
 
 
 def _is_word(run: str) -> bool:

@@ -31,6 +31,7 @@ def test_short_words_without_markup(answer: str, gold: str) -> None:
     ("answer", "gold"),
     [
         (r"\text{No}", "Yes"), (r"\text{not odd}", "odd"), (r"\text{SAS}", "SSS"), ("BAC", r"\text{ABC}"), (r"\text{York}", "New York"),
+        (r"No \text{ solution}", "No"), (r"odd \text{ function}", "odd"), ("ddo", "odd"), ("x+Yes-x", "Yes"),
         # letters that may be a product keep their case, their primes and an "a" before them
         ("AB", "ab"), (r"\text{Mgh}", "mgh"), ("Ab", "ab"), ("AB'", "AB"), ("a bcd", "bcd"), ("abd", "abc"),
     ],
