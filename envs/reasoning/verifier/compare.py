@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from .evaluate import Evaluator
-from .names import assignment, coordinates, is_name, stripped
+from .names import assignment, coordinates, is_name, is_value_of_an_angle, stripped
 from .numerics import Undefined, symbols, symbols_of
 from .realsets import infinite_sign, real_set, same_set
 from .tokens import TooComplex
@@ -236,9 +236,8 @@ class Comparison:
         members = list(answer.members)
         ops = list(answer.ops)
         applied = isinstance(members[0], Apply) and members[0].op.startswith("call:")
-        named = is_name(members[0], of_matrix=isinstance(gold, Matrix)) and (
-            applied or not (symbols_of(members[0]) & symbols_of(members[-1]))
-        )
+        named = is_name(members[0], of_matrix=isinstance(gold, Matrix)) or (self.lenient and is_value_of_an_angle(members[0]))
+        named = named and (applied or not (symbols_of(members[0]) & symbols_of(members[-1])))
         if named and not (_is_choice(gold) and _is_choice(members[0])):
             members, ops = members[1:], ops[1:]
         if isinstance(members[0], Relation) or not members:

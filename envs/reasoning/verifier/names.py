@@ -47,6 +47,15 @@ def is_name(node: Node, of_matrix: bool = False) -> bool:
     return False
 
 
+def is_value_of_an_angle(node: Node) -> bool:
+    """
+    Tell whether this is ``\\sin \\theta`` or the like, which may be asked for, or be an equation that is left to solve.
+
+    :param node: the tree before an equals sign
+    """
+    return isinstance(node, Apply) and node.op in ("sin", "cos", "tan", "cot", "sec", "csc") and is_name(node.args[0])
+
+
 def _is_fraction(node: Node) -> bool:
     return isinstance(node, Number) and node.value.denominator != 1
 

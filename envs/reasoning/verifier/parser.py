@@ -78,7 +78,7 @@ def _joined_conditions(items: list[Node], connectives: list[str]) -> Node | None
     words = set(connectives) - {","}
     if not words or not _on_one_unknown(items):
         return None
-    if len(words) > 1 and "," in connectives:
+    if "," in connectives and (len(words) > 1 or (words == {"or"} and connectives[-1] == ",")):
         raise Unreadable("conditions joined by commas, and, or")
     alternatives = [items[0]]
     for connective, item in zip(connectives, items[1:], strict=True):

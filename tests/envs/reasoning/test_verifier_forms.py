@@ -59,6 +59,12 @@ def test_an_equation_left_to_solve_is_no_name(left: str) -> None:
     assert not accepts(f"{left}=5", "5")
 
 
+def test_the_sine_of_an_angle_is_a_name_in_lenient_mode_only() -> None:
+    assert not accepts(r"\sin\theta=\frac35", "0.6")
+    assert accepts(r"\sin\theta=\frac35", "0.6", lenient=True)
+    assert not accepts(r"\sin 2x=\frac35", "0.6", lenient=True)
+
+
 def test_the_name_of_a_matrix_may_be_an_inverse() -> None:
     matrix = r"\begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}"
     assert accepts(f"A^{{-1}} = {matrix}", matrix)
@@ -94,6 +100,7 @@ def test_conditions_joined_by_words(answer: str, gold: str) -> None:
         (f"x>0{AND}x>5", "x>0"), (f"x<1{AND}x>3", f"x<1{OR}x>3"), (f"x<1{OR}x>3", f"x<1{AND}x>3"), (f"x<1{AND}x>3", r"\emptyset"),
         (r"\emptyset", f"x<1{AND}x>3"), (f"x>0{OR}x<5", "(0,5)"), ("x>0, x>5", "x>0"), (f"x>a{OR}x<b", f"x>a{AND}x<b"),
         ("x>a, x<b", f"x>a{AND}x<b"), (f"y<1{OR}y>3", f"x<1{OR}x>3"), (f"y>0{AND}y<5", "0<x<5"), (f"x>0{AND}x<5", "5"),
+        (rf"x<0{OR}x>5, x \in \mathbb{{R}}", r"\mathbb{R}"),
         (r"x<0, x>5, x \ne 7", r"(-\infty,\infty)"), (rf"x<0,{OR}x>5{AND}x<7, x \ne 6", r"(-\infty,0)\cup(5,6)\cup(6,7)"),
     ],
 )  # fmt: skip
