@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -259,3 +260,11 @@ def test_hyperparameters_are_those_of_the_file() -> None:
         for name, cell in zip(names[1:], cells, strict=True):
             written = None if cell == "all" else yaml.safe_load(cell.strip("`"))
             assert written == used[name.strip("`")], (env_id, name)
+
+
+def test_the_blind_corpus_is_the_one_that_was_measured() -> None:
+    """It met the verifier when both were finished, and has been frozen since."""
+    folder = REPOSITORY / "benchmarks" / "verifier"
+    frozen = b"".join((folder / name).read_bytes() for name in ("blind_corpus.py", "blind_answers.txt"))
+    for results in ("blind_results.json", "blind_results_mended.json"):
+        assert json.loads((folder / results).read_text())["corpus_sha256"] == hashlib.sha256(frozen).hexdigest()

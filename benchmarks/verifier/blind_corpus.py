@@ -344,8 +344,7 @@ def hand_written() -> list[tuple[str, str, list[str], list[str]]]:
             category, gold = line[1:].split("] ", 1)
             groups.append((category, gold, [], []))
         elif line.startswith(("+ ", "- ")):
-            _, _, right, wrong = groups[-1]
-            (right if line[0] == "+" else wrong).extend(listed(line[2:]))
+            groups[-1][2 if line[0] == "+" else 3].extend(listed(line[2:]))
     return groups
 
 
