@@ -13,6 +13,8 @@ last_model.zip, tensorboard_1/, and checkpoints/, from which --resume goes on ex
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch as th
@@ -21,7 +23,7 @@ from sppo_rl.zoo import options
 from sppo_rl.zoo.hyperparameters import parse_overrides, read_entry
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, file_name, is_ours
 from sppo_rl.zoo.progress import RunProgress, describe_row
-from sppo_rl.zoo.runs import LAST_MODEL, RunSpec, read_config
+from sppo_rl.zoo.runs import CONFIG, LAST_MODEL, RunSpec, read_config
 from sppo_rl.zoo.runs import run as train_run
 
 
@@ -65,31 +67,36 @@ def run(arguments: argparse.Namespace) -> int:
     :param arguments: parsed
     """
     th.set_num_threads(arguments.threads)
-    resume = arguments.resume is not None
-    if resume:
+    if arguments.resume is not None:
         folder = Path(arguments.resume) if arguments.resume else _newest(arguments)
         spec = read_config(folder).check()
         if (folder / LAST_MODEL).exists():
             raise UsageError(f"The run in {folder} is complete; there is nothing to resume.")
         if not is_ours(spec.algo):
             raise UsageError(f"{LABELS[spec.algo]} has no exact checkpoints: its run cannot be resumed. Start it anew.")
-    else:
-        if arguments.env is None:
-            raise UsageError("Name an environment with --env; 'sppo-rl envs' lists them.")
-        spec = RunSpec(
-            algo=arguments.algo,
-            env_id=arguments.env,
-            seed=arguments.seed,
-            timesteps=arguments.timesteps,
-            episodes=arguments.episodes,
-            prior=arguments.prior,
-            overrides=parse_overrides(arguments.hyperparams),
-            entry=read_entry(arguments.algo, arguments.env, arguments.conf_file),
-            eval_every=arguments.eval_every,
-            eval_episodes=arguments.eval_episodes,
-            device=arguments.device,
-        ).check()
-        folder = _new_folder(arguments.log_folder, spec)
+        _train(spec, folder, arguments, resume=True)
+        return 0
+    if arguments.env is None:
+        raise UsageError("Name an environment with --env; 'sppo-rl envs' lists them.")
+    spec = RunSpec(
+        algo=arguments.algo,
+        env_id=arguments.env,
+        seed=arguments.seed,
+        timesteps=arguments.timesteps,
+        episodes=arguments.episodes,
+        prior=arguments.prior,
+        overrides=parse_overrides(arguments.hyperparams),
+        entry=read_entry(arguments.algo, arguments.env, arguments.conf_file),
+        eval_every=arguments.eval_every,
+        eval_episodes=arguments.eval_episodes,
+        device=arguments.device,
+    ).check()
+    with _new_folder(arguments.log_folder, spec) as folder:
+        _train(spec, folder, arguments, resume=False)
+    return 0
+
+
+def _train(spec: RunSpec, folder: Path, arguments: argparse.Namespace, resume: bool) -> None:
     print(f"{LABELS[spec.algo]} on {spec.env_id}, seed {spec.seed}, {spec.length:,} {spec.unit}; folder {folder}")
     if not spec.hyperparameters().has_entry:
         print(f"No entry for {spec.env_id} in zoo/hyperparams/{spec.algo}.yml: using the algorithm's defaults.")
@@ -99,13 +106,34 @@ def run(arguments: argparse.Namespace) -> int:
     )
     print(f"Done: {describe_row(evaluation.rows[-1]).strip()}")
     print(f"Models, evaluations and logs are in {folder}. Look at them with: tensorboard --logdir {folder}")
-    return 0
 
 
-def _new_folder(log_folder: Path, spec: RunSpec) -> Path:
-    """``<log folder>/<algo>/<env>_<n>`` with the next free number."""
+@contextlib.contextmanager
+def _new_folder(log_folder: Path, spec: RunSpec) -> Iterator[Path]:
+    """
+    Make ``<log folder>/<algo>/<env>_<n>`` with the next free number, at once: a run that is started beside this one takes another.
+
+    A run that could not even be built leaves nothing behind.
+    """
     base = log_folder / spec.algo
-    return base / f"{file_name(spec.env_id)}_{max(_numbers(base, spec.env_id), default=0) + 1}"
+    new = [place for place in (base, *base.parents) if not place.exists()]
+    base.mkdir(parents=True, exist_ok=True)
+    number = max(_numbers(base, spec.env_id), default=0) + 1
+    while True:
+        folder = base / f"{file_name(spec.env_id)}_{number}"
+        try:
+            folder.mkdir()
+            break
+        except FileExistsError:
+            number += 1
+    try:
+        yield folder
+    except BaseException:
+        # what holds something stays: removing it is an error
+        with contextlib.suppress(OSError):
+            for place in (folder, *new):
+                place.rmdir()
+        raise
 
 
 def _numbers(base: Path, env_id: str) -> list[int]:
@@ -120,8 +148,10 @@ def _newest(arguments: argparse.Namespace) -> Path:
         raise UsageError("Say what to resume: --resume FOLDER, or --resume with --algo and --env.")
     algorithm_class(arguments.algo)
     base = arguments.log_folder / arguments.algo
-    numbers = _numbers(base, check_env_id(arguments.env))
-    if not numbers:
+    numbers = sorted(_numbers(base, check_env_id(arguments.env)), reverse=True)
+    folders: list[Path] = [base / f"{file_name(arguments.env)}_{number}" for number in numbers]
+    # one without a configuration was killed before it began
+    newest = next((folder for folder in folders if (folder / CONFIG).exists()), None)
+    if newest is None:
         raise UsageError(f"There is no run of {arguments.algo} on {arguments.env} in {arguments.log_folder}.")
-    path: Path = base / f"{file_name(arguments.env)}_{max(numbers)}"
-    return path
+    return newest

@@ -120,6 +120,25 @@ def test_train_writes_what_rl_zoo3_users_expect_and_numbers_its_folders(tmp_path
     assert list((first / "tensorboard_1").glob("events*"))
 
 
+def test_runs_started_together_have_folders_of_their_own(tmp_path, capsys, monkeypatch):
+    seen = []
+
+    def beside(spec, folder, *more, **options):
+        # the other is started before this one has written anything
+        seen.append(folder)
+        if len(seen) < 3:
+            main(["train", *TINY, "--log-folder", str(tmp_path)])
+        raise ValueError("cannot be built")
+
+    monkeypatch.setattr("sppo_rl.zoo.train.train_run", beside)
+    # a number that another process takes after the folders were listed
+    monkeypatch.setattr("sppo_rl.zoo.train._numbers", lambda base, env_id: [])
+    assert main(["train", *TINY, "--log-folder", str(tmp_path)]) == 1
+    assert [folder.name for folder in seen] == [f"sppo_rl-PrecisionCartPole200-v0_{number}" for number in (1, 2, 3)]
+    # a run that could not be built leaves nothing, not even what it was the first to need
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("algo", ["ppo-bce", "grpo", "remax", "sb3-ppo"])
 def test_a_saved_model_knows_its_algorithm_with_and_without_its_folder(algo, tmp_path):
     overrides = {"n_envs": 2, "n_steps": 20, "batch_size": 40} if algo == "sb3-ppo" else {"n_episodes": 8, "n_epochs": 1}
