@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sppo_rl.zoo.results import Row, area_under_curve, runs_of
+from sppo_rl.zoo.results import Row, area_under_curve, column_of, runs_of
 
 METRICS = {
     "success": "final success, sampled",
@@ -23,7 +23,7 @@ REPEATS = 2000
 """Bootstrap samples."""
 
 Scores = dict[str, np.ndarray]
-"""Algorithm → (runs, tasks), values in [0, 1]."""
+"""Algorithm → (runs, tasks), values in [0, 1]; mean returns where a task reports no success."""
 
 
 class Estimate(NamedTuple):
@@ -60,10 +60,11 @@ def score_matrices(rows: Sequence[Row], metric: str, tasks: Sequence[str] | None
 def _judge(runs: Mapping[tuple[str, str], dict[int, list[Row]]], task: str, algo: str, metric: str) -> list[float]:
     """One number for each run, lowest seed first."""
     seeds = [run for _, run in sorted(runs[task, algo].items())]
+    of_task = [row for (env, _), of in runs.items() if env == task for run in of.values() for row in run]
     if metric != "area":
-        return [run[-1][metric] for run in seeds]
+        return [run[-1][column_of(of_task, metric)] for run in seeds]
     end = min(run[-1]["episodes"] for (env, _), of in runs.items() if env == task for run in of.values())
-    return [area_under_curve(run, end) for run in seeds]
+    return [area_under_curve(run, end, column_of(of_task, "success")) for run in seeds]
 
 
 def interquartile_means(scores: Scores) -> dict[str, Estimate]:

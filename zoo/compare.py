@@ -19,6 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 from sppo_rl.callbacks import read_evaluations
@@ -27,11 +28,25 @@ from sppo_rl.zoo.hyperparameters import parse_overrides, read_entry
 from sppo_rl.zoo.jobs import Job, do_all
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, file_name
 from sppo_rl.zoo.plots import plot_comparison
-from sppo_rl.zoo.results import COLUMNS, Row, markdown_table, summarize, summary_csv, to_csv, write_atomically
+from sppo_rl.zoo.results import (
+    COLUMNS,
+    RETURNS,
+    Row,
+    describe_rates,
+    markdown_table,
+    summarize,
+    summary_csv,
+    to_csv,
+    write_atomically,
+)
 from sppo_rl.zoo.runs import EVALUATIONS, RunSpec
 
 REFERENCE_EPISODES = 500
 """Episodes, each way, for the lines 'prior' and 'untrained'."""
+RESULT_COLUMNS = (*COLUMNS, *RETURNS.values())
+"""Of results.csv."""
+REFERENCE_COLUMNS = ("success", "greedy_success", "episodes", *RETURNS.values())
+"""Of references.csv, behind task and policy."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -126,7 +141,7 @@ def compare(
         if problem:
             broken[job] = problem
         console.print(f"{job.name}: {problem or _describe(job)}", highlight=False, soft_wrap=True)
-        write_atomically(folder / "results.csv", to_csv(COLUMNS, _collect(runs)))
+        write_atomically(folder / "results.csv", to_csv(RESULT_COLUMNS, _collect(runs)))
 
     do_all(jobs, processes, console, finished)
     rows = _collect(runs)
@@ -141,7 +156,7 @@ def compare(
     table = markdown_table(summaries, measured)
     if failures:
         table += "\nFailed:\n\n" + "".join(f"- {job.name}: {problem}\n" for job, problem in failures.items())
-    write_atomically(folder / "results.csv", to_csv(COLUMNS, rows))
+    write_atomically(folder / "results.csv", to_csv(RESULT_COLUMNS, rows))
     write_atomically(folder / "summary.csv", summary_csv(summaries))
     write_atomically(folder / "references.csv", _references_csv(measured))
     write_atomically(folder / "table.md", table)
@@ -201,10 +216,10 @@ def _describe(job: Job) -> str:
         return f"failed: {result['error']}"
     if result["status"] == "absent":
         return "there is none"
-    if "success" in result:
-        return f"success {result['success']:.3f} sampled, {result['greedy_success']:.3f} greedy"
-    last = read_evaluations(job.folder / EVALUATIONS)[-1]
-    return f"success {last['success']:.3f} sampled, {last['greedy_success']:.3f} greedy; {last['seconds']:.1f} s of training"
+    reached = result if "success" in result else read_evaluations(job.folder / EVALUATIONS)[-1]
+    measure = "return" if np.isnan(reached["success"]) else "success"
+    trained = f"; {reached['seconds']:.1f} s of training" if "seconds" in reached else ""
+    return f"{measure} {describe_rates(reached)}{trained}"
 
 
 def _measured(envs: Sequence[str], references: Mapping[tuple[str, str], Job]) -> dict[str, dict[str, dict[str, float]]]:
@@ -213,10 +228,11 @@ def _measured(envs: Sequence[str], references: Mapping[tuple[str, str], Job]) ->
     for (env_id, kind), job in references.items():
         result = job.result
         if result is not None and result["status"] == "done":
-            measured[env_id][kind] = {name: result[name] for name in ("success", "greedy_success", "episodes")}
+            # folders from before returns were measured have none
+            measured[env_id][kind] = {name: result.get(name, float("nan")) for name in REFERENCE_COLUMNS}
     return measured
 
 
 def _references_csv(measured: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     rows = [{"env": env, "policy": kind, **rates} for env, kinds in measured.items() for kind, rates in kinds.items()]
-    return to_csv(("env", "policy", "success", "greedy_success", "episodes"), rows)
+    return to_csv(("env", "policy", *REFERENCE_COLUMNS), rows)

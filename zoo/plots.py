@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from sppo_rl.zoo.names import LABELS, UsageError
-from sppo_rl.zoo.results import Reference, Row, bootstrap_interval, curves, runs_of
+from sppo_rl.zoo.results import Reference, Row, bootstrap_interval, column_of, curves, runs_of
 
 AXES = {
     "episodes": "episodes",
@@ -28,7 +28,7 @@ def plot_comparison(
     rows: Sequence[Row], path: Path, x: str = "episodes", references: Mapping[str, Reference] | None = None, y: str = "success"
 ) -> None:
     """
-    Draw mean success over seeds with 95 % bootstrap bands, one panel for each environment.
+    Draw mean success over seeds with 95 % bootstrap bands, one panel for each environment; mean returns where a task reports no success.
 
     :param rows: of the long file
     :param path: of the image; its ending chooses the format
@@ -50,10 +50,11 @@ def plot_comparison(
     figure = Figure(figsize=(5.2 * columns, 3.8 * lines), dpi=130, layout="constrained")
     panels = figure.subplots(lines, columns, squeeze=False).flatten()
     for panel, env in zip(panels, envs, strict=False):
+        shown = column_of([row for row in rows if row["env"] == env], y)
         for (of, algo), seeds in runs.items():
             if of != env:
                 continue
-            grid, values = curves(seeds, x, y)
+            grid, values = curves(seeds, x, shown)
             colour = COLOURS.get(algo)
             count = f"{len(seeds)} seed" + ("s" if len(seeds) > 1 else "")
             (line,) = panel.plot(grid, values.mean(axis=0), color=colour, label=f"{LABELS.get(algo, algo)} ({count})")
@@ -62,8 +63,12 @@ def plot_comparison(
                 panel.fill_between(grid, low, high, color=line.get_color(), alpha=0.18, linewidth=0)
         for name, of_name in (references or {}).get(env, {}).items():
             colour, style = REFERENCE_STYLES[name]
-            panel.axhline(of_name[y], color=colour, linestyle=style, linewidth=1.2, label=f"{name} {of_name[y]:.2f}")
-        panel.set(title=env, xlabel=AXES[x], ylabel=y.replace("_", " ") + " rate", ylim=(-0.03, 1.03), xlim=(0, None))
+            level = of_name.get(shown, float("nan"))
+            if not np.isnan(level):
+                panel.axhline(level, color=colour, linestyle=style, linewidth=1.2, label=f"{name} {level:.2f}")
+        panel.set(title=env, xlabel=AXES[x], ylabel=shown.replace("_", " ") + (" rate" if shown == y else ""), xlim=(0, None))
+        if shown == y:
+            panel.set_ylim(-0.03, 1.03)
         panel.grid(alpha=0.25)
         panel.legend(fontsize=8, loc="best")
     for panel in panels[len(envs) :]:

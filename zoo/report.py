@@ -6,7 +6,8 @@
 Each FOLDER is what 'sppo-rl compare' wrote: results.csv, and beside it, where they are there, references.csv (prior and untrained),
 summary.csv (failed runs) and provenance.json (the exact commands). The page shows learning curves over episodes, environment steps and
 seconds; interquartile means, performance profiles and probabilities of improvement with stratified bootstrap intervals (rliable);
-and the table of each task. report.md has its plots beside it; report.html holds all in one file.
+and the table of each task. A task that reports no success is shown by its mean return, and left out of what goes over all tasks.
+report.md has its plots beside it; report.html holds all in one file.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from sppo_rl.zoo.results import (
     read_failures,
     read_references,
     read_results,
+    reports_success,
     summarize,
     write_atomically,
 )
@@ -97,7 +99,8 @@ def write_report(folders: Sequence[Path], output: Path, title: str, reference: s
         f"# {title}",
         _over_all_tasks(rows, output, reference),
         "## Learning curves",
-        "Mean over seeds of sampled success, 95 % bootstrap bands.",
+        "Mean over seeds of sampled success, 95 % bootstrap bands."
+        + (" Tasks that report no success: mean return." if _without_success(rows) else ""),
         *(f"![success against {x}](curves_{x}.png)" for x in CURVE_AXES),
         "## Task by task",
         _by_task(rows),
@@ -129,8 +132,14 @@ def _rows(folders: Sequence[Path]) -> list[Row]:
 
 def _over_all_tasks(rows: Sequence[Row], output: Path, reference: str | None) -> str:
     """Interquartile means, profiles and probabilities of improvement of the algorithms that ran on every task."""
-    tasks = list(dict.fromkeys(row["env"] for row in rows))
-    scores = {metric: score_matrices(rows, metric) for metric in METRICS}
+    silent = _without_success(rows)
+    # returns of different tasks have no common scale
+    tasks = [task for task in dict.fromkeys(row["env"] for row in rows) if task not in silent]
+    if not tasks:
+        return (
+            "## Over all tasks\n\nNo task reports success, and returns have no common scale: nothing is averaged over tasks."
+        )
+    scores = {metric: score_matrices(rows, metric, tasks) for metric in METRICS}
     algos = list(scores["success"])
     if not algos:
         return "## Over all tasks\n\nNo algorithm ran on every task, so nothing is averaged over tasks."
@@ -143,7 +152,8 @@ def _over_all_tasks(rows: Sequence[Row], output: Path, reference: str | None) ->
     parts = [
         "## Over all tasks",
         f"{len(tasks)} task{'s' if len(tasks) > 1 else ''}; runs of each: {runs}. Brackets: 95 % stratified bootstrap intervals (rliable)."
-        + (f" Not on every task, so left out here: {', '.join(LABELS.get(algo, algo) for algo in absent)}." if absent else ""),
+        + (f" Not on every task, so left out here: {', '.join(LABELS.get(algo, algo) for algo in absent)}." if absent else "")
+        + (f" These tasks report no success and are left out, too: {', '.join(silent)}." if silent else ""),
         "Interquartile mean: the mean of the middle half of all runs.",
         _table(["algorithm", *METRICS.values()], {algo: [estimates[metric][algo] for metric in METRICS] for algo in algos}),
         "![interquartile means](interquartile_means.png)",
@@ -168,12 +178,20 @@ def _over_all_tasks(rows: Sequence[Row], output: Path, reference: str | None) ->
     return "\n\n".join(parts)
 
 
+def _without_success(rows: Sequence[Row]) -> list[str]:
+    """Tasks that do not say whether an episode succeeded."""
+    tasks = dict.fromkeys(row["env"] for row in rows)
+    return [task for task in tasks if not reports_success(row for row in rows if row["env"] == task)]
+
+
 def _by_task(rows: Sequence[Row]) -> str:
     """Interquartile means of final success, a column for each task."""
     tasks = list(dict.fromkeys(row["env"] for row in rows))
     columns = [interquartile_means(score_matrices(rows, "success", [task])) for task in tasks]
     algos = dict.fromkeys(row["algo"] for row in rows)
-    table = _table(["algorithm", *tasks], {algo: [column.get(algo) for column in columns] for algo in algos})
+    silent = _without_success(rows)
+    headings = ["algorithm", *(f"{task} (return)" if task in silent else task for task in tasks)]
+    table = _table(headings, {algo: [column.get(algo) for column in columns] for algo in algos})
     return f"Interquartile mean of final success, sampled, over seeds.\n\n{table}"
 
 

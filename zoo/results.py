@@ -16,12 +16,14 @@ from sppo_rl.zoo.names import LABELS, UsageError
 
 COLUMNS = ("env", "algo", "seed", "episodes", "timesteps", "seconds", "success", "greedy_success")
 """Of the long file: one row for each evaluation of each run."""
+RETURNS = {"success": "mean_return", "greedy_success": "greedy_mean_return"}
+"""Column → the one that takes its place where a task reports no success; a file from before these were written lacks them."""
 RESAMPLES = 10_000
 """Of the bootstrap."""
 
 Row = dict[str, Any]
 Reference = Mapping[str, Mapping[str, float]]
-"""``"prior"`` and ``"untrained"`` → ``success``, ``greedy_success``, ``episodes``."""
+"""``"prior"`` and ``"untrained"`` → ``success``, ``greedy_success``, ``episodes`` and, where known, the mean returns."""
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -57,7 +59,7 @@ def read_results(path: Path) -> list[Row]:
     """
     Read the long file.
 
-    :param path: a file with :data:`COLUMNS`, or the folder of a comparison
+    :param path: a file with :data:`COLUMNS` and, perhaps, the columns of :data:`RETURNS`; or the folder of a comparison
     :raises UsageError: if it does not exist or lacks a column
     """
     path = path / "results.csv" if path.is_dir() else path
@@ -65,7 +67,9 @@ def read_results(path: Path) -> list[Row]:
         raise UsageError(f"There are no results at {path}. Give the folder that 'sppo-rl compare' wrote, or its results.csv.")
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
-        missing = [name for name in COLUMNS if name not in (reader.fieldnames or [])]
+        names = reader.fieldnames or []
+        missing = [name for name in COLUMNS if name not in names]
+        numbers = [*COLUMNS[3:], *(name for name in RETURNS.values() if name in names)]
         if missing:
             raise UsageError(f"{path} lacks the columns {', '.join(missing)}; a comparison has {', '.join(COLUMNS)}.")
         return [
@@ -73,10 +77,14 @@ def read_results(path: Path) -> list[Row]:
                 "env": row["env"],
                 "algo": row["algo"],
                 "seed": int(row["seed"]),
-                **{name: float(row[name]) if row[name] else float("nan") for name in COLUMNS[3:]},
+                **{name: _number(row[name]) for name in numbers},
             }
             for row in reader
         ]
+
+
+def _number(cell: str) -> float:
+    return float(cell) if cell else float("nan")
 
 
 def read_references(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
@@ -84,14 +92,15 @@ def read_references(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     Read what prior and untrained networks reach.
 
     :param folder: of a comparison
-    :return: environment id → ``"prior"`` and ``"untrained"`` → rates; nothing if the folder has no such file
+    :return: environment id → ``"prior"`` and ``"untrained"`` → rates, NaN where a task reports no success; nothing if the folder has no
+        such file
     """
     path = folder / "references.csv"
     references: dict[str, dict[str, dict[str, float]]] = {}
     if path.exists():
         with open(path, newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                rates = {name: float(row[name]) for name in ("success", "greedy_success", "episodes")}
+                rates = {name: _number(cell) for name, cell in row.items() if name not in ("env", "policy")}
                 references.setdefault(row["env"], {})[row["policy"]] = rates
     return references
 
@@ -124,6 +133,26 @@ def runs_of(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, list[Row]]]:
         for run in seeds.values():
             run.sort(key=lambda row: row["timesteps"])
     return runs
+
+
+def reports_success(rows: Iterable[Row]) -> bool:
+    """
+    Tell whether a task says if an episode succeeded; where it does not, its runs are judged by the mean return.
+
+    :param rows: of one task
+    """
+    return any(not np.isnan(row["success"]) for row in rows)
+
+
+def column_of(rows: Sequence[Row], name: str) -> str:
+    """
+    Say which column judges a task's runs.
+
+    :param rows: of one task
+    :param name: ``"success"`` or ``"greedy_success"``
+    :return: the same, or that of the mean return where the task reports no success
+    """
+    return name if reports_success(rows) or any(RETURNS[name] not in row for row in rows) else RETURNS[name]
 
 
 def curves(seeds: Mapping[int, list[Row]], x: str, y: str = "success", points: int = 101) -> tuple[np.ndarray, np.ndarray]:
@@ -160,22 +189,23 @@ def bootstrap_interval(values: np.ndarray, confidence: float = 0.95, seed: int =
     return low, high
 
 
-def area_under_curve(run: Sequence[Row], end: float) -> float:
+def area_under_curve(run: Sequence[Row], end: float, y: str = "success") -> float:
     """
     Average the success rate over the episodes from 0 to ``end`` (trapezoids): 1.0 would be success from the first episode on.
 
     :param run: rows of one run
     :param end: number of episodes
+    :param y: column
     """
     grid = np.linspace(0.0, end, 1001)
-    values = np.interp(grid, [row["episodes"] for row in run], [row["success"] for row in run])
+    values = np.interp(grid, [row["episodes"] for row in run], [row[y] for row in run])
     return float(np.trapezoid(values, grid) / end) if end > 0 else float(values[0])
 
 
 @dataclass(frozen=True)
 class Summary:
     """
-    What an algorithm reached on an environment; rates are means over seeds.
+    What an algorithm reached on an environment; rates are means over seeds. Where the task reports no success they are mean returns.
 
     :param env: environment id
     :param algo: name on the command line
@@ -192,6 +222,7 @@ class Summary:
     :param episodes: played, mean
     :param timesteps: played, mean
     :param seconds: of training without evaluation, mean
+    :param measure: what the rates are: ``"success"`` or ``"return"``
     """
 
     env: str
@@ -209,6 +240,7 @@ class Summary:
     episodes: float
     timesteps: float
     seconds: float
+    measure: str = "success"
 
 
 def summarize(rows: Sequence[Row], failed: Mapping[tuple[str, str], int] | None = None) -> list[Summary]:
@@ -222,38 +254,42 @@ def summarize(rows: Sequence[Row], failed: Mapping[tuple[str, str], int] | None 
     runs = runs_of(rows)
     failures = dict(failed or {})
     shortest: dict[str, float] = {}
+    rows_of: dict[str, list[Row]] = {}
     for (env, _), seeds in runs.items():
+        rows_of.setdefault(env, []).extend(row for run in seeds.values() for row in run)
         shortest[env] = min([shortest.get(env, np.inf), *(run[-1]["episodes"] for run in seeds.values())])
     summaries = []
     for env, algo in [*runs, *(key for key in failures if key not in runs)]:
         seeds = runs.get((env, algo), {})
         if not seeds:
-            nothing = [float("nan")] * (len(fields(Summary)) - 4)
+            nothing = [float("nan")] * (len(fields(Summary)) - 5)
             summaries.append(Summary(env, algo, 0, failures[env, algo], *nothing))
             continue
         last = [run[-1] for run in seeds.values()]
-        final = np.array([row["success"] for row in last])
-        areas = np.array([area_under_curve(run, shortest[env]) for run in seeds.values()])
+        y, greedy = (column_of(rows_of[env], name) for name in ("success", "greedy_success"))
+        final = np.array([row[y] for row in last])
+        areas = np.array([area_under_curve(run, shortest[env], y) for run in seeds.values()])
         low, high = bootstrap_interval(final)
         area_low, area_high = bootstrap_interval(areas)
-        means = {name: float(np.mean([row[name] for row in last])) for name in COLUMNS[3:]}
+        means = {name: float(np.mean([row[name] for row in last])) for name in (*COLUMNS[3:6], y, greedy)}
         summaries.append(
             Summary(
                 env=env,
                 algo=algo,
                 seeds=len(seeds),
                 failed=failures.get((env, algo), 0),
-                success=means["success"],
+                success=means[y],
                 success_std=float(final.std(ddof=1)) if len(final) > 1 else float("nan"),
                 success_low=float(low),
                 success_high=float(high),
-                greedy_success=means["greedy_success"],
+                greedy_success=means[greedy],
                 area=float(areas.mean()),
                 area_low=float(area_low),
                 area_high=float(area_high),
                 episodes=means["episodes"],
                 timesteps=means["timesteps"],
                 seconds=means["seconds"],
+                measure="success" if y == "success" else "return",
             )
         )
     return summaries
@@ -276,17 +312,16 @@ def markdown_table(summaries: Sequence[Summary], references: Mapping[str, Refere
     :param references: environment id → success of prior and untrained networks
     """
     parts = []
+    returns = [summary.env for summary in summaries if summary.measure == "return"]
     for env in dict.fromkeys(summary.env for summary in summaries):
         parts.append(f"### {env}\n")
+        measure = "return" if env in returns else "success"
         known = (references or {}).get(env, {})
-        lines = [
-            f"{name}: {of['success']:.3f} sampled, {of['greedy_success']:.3f} greedy ({of['episodes']:.0f} episodes)"
-            for name, of in known.items()
-        ]
+        lines = [f"{name}: {describe_rates(of)} ({of['episodes']:.0f} episodes)" for name, of in known.items()]
         if lines:
-            parts.append("Success without this training: " + "; ".join(lines) + ".\n")
+            parts.append(f"{measure.capitalize()} without this training: " + "; ".join(lines) + ".\n")
         parts.append(
-            "| algorithm | seeds | final success ± std [95 %] | greedy | area under curve [95 %] | episodes | steps | seconds |"
+            f"| algorithm | seeds | final {measure} ± std [95 %] | greedy | area under curve [95 %] | episodes | steps | seconds |"
         )
         parts.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
         parts += [_table_row(summary) for summary in summaries if summary.env == env]
@@ -295,20 +330,34 @@ def markdown_table(summaries: Sequence[Summary], references: Mapping[str, Refere
         "Final success: sampled actions, last evaluation, mean over seeds. Intervals: percentile bootstrap over seeds. Area under the "
         "curve: mean success over the episodes of the shortest run. Seconds: training without evaluation, one process on its share of "
         "the cores."
+        + (f" Where a task reports no success ({', '.join(dict.fromkeys(returns))}) it is the mean return." if returns else "")
     )
     return "\n".join(parts) + "\n"
+
+
+def describe_rates(row: Mapping[str, float]) -> str:
+    """
+    Put what was measured with sampled and with greedy actions into words.
+
+    :param row: with ``success`` and ``greedy_success``, NaN where the task reports none and the mean returns speak
+    """
+    if np.isnan(row["success"]):
+        return f"{row.get('mean_return', np.nan):.2f} sampled, {row.get('greedy_mean_return', np.nan):.2f} greedy"
+    return f"{row['success']:.3f} sampled, {row['greedy_success']:.3f} greedy"
 
 
 def _table_row(summary: Summary) -> str:
     seeds = str(summary.seeds) + (f" ({summary.failed} failed)" if summary.failed else "")
     if summary.seeds == 0:
         return f"| {LABELS.get(summary.algo, summary.algo)} | {seeds} | – | – | – | – | – | – |"
-    spread = (
-        "" if summary.seeds == 1 else f" ± {summary.success_std:.3f} [{summary.success_low:.3f}, {summary.success_high:.3f}]"
-    )
-    greedy = "–" if np.isnan(summary.greedy_success) else f"{summary.greedy_success:.3f}"
-    area = "" if summary.seeds == 1 else f" [{summary.area_low:.3f}, {summary.area_high:.3f}]"
+    # rates are thousandths of 1; a return may have any size
+    digits = ".3f" if summary.measure == "success" else ",.2f"
+    spread = area = ""
+    if summary.seeds > 1:
+        spread = f" ± {summary.success_std:{digits}} [{summary.success_low:{digits}}, {summary.success_high:{digits}}]"
+        area = f" [{summary.area_low:{digits}}, {summary.area_high:{digits}}]"
+    greedy = "–" if np.isnan(summary.greedy_success) else f"{summary.greedy_success:{digits}}"
     return (
-        f"| {LABELS.get(summary.algo, summary.algo)} | {seeds} | {summary.success:.3f}{spread} | {greedy} | "
-        f"{summary.area:.3f}{area} | {summary.episodes:,.0f} | {summary.timesteps:,.0f} | {summary.seconds:.1f} |"
+        f"| {LABELS.get(summary.algo, summary.algo)} | {seeds} | {summary.success:{digits}}{spread} | {greedy} | "
+        f"{summary.area:{digits}}{area} | {summary.episodes:,.0f} | {summary.timesteps:,.0f} | {summary.seconds:.1f} |"
     )

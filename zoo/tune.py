@@ -4,11 +4,12 @@
   sppo-rl tune --algo sb3-ppo --env sppo_rl/MountainCar-v0 --trials 20 --episodes 500
   sppo-rl tune --algo sppo --env sppo_rl/MountainCar-v0 --trials 40 --episodes 500 --write
 
-A trial trains from the prior (if there is one) with each of a few seeds, for so many episodes; its value is the success at the end,
-sampled actions, mean over the seeds. The first trial is the file's own settings. A trial whose losses become NaN is pruned. The study is
-kept in <output>/<env>/<algo>.log: the same command, given again after a kill or with more --trials, does what is left. --write puts the
-best settings into the algorithm's file (the package's, or that of --conf-file), with the study's figures as a comment. The space is in
-zoo/search.py. The best value of many trials flatters: compare on other seeds before believing it.
+A trial trains from the prior (if there is one) with each of a few seeds, for so many episodes; its value is the success at the end (the
+mean return where a task reports no success), sampled actions, mean over the seeds. The first trial is the file's own settings. A trial
+whose losses become NaN is pruned. The study is kept in <output>/<env>/<algo>.log: the same command, given again after a kill or with more
+--trials, does what is left. --write puts the best settings into the algorithm's file (the package's, or that of --conf-file), with the
+study's figures as a comment. The space is in zoo/search.py. The best value of many trials flatters: compare on other seeds before
+believing it.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def tune(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
     def objective(trial: optuna.Trial) -> float:
         overrides = as_hyperparameters(first.algo, suggest(trial, first.algo), settings)
         trial.set_user_attr("hyperparameters", overrides)
-        successes, seconds = [], 0.0
+        values, seconds, measure = [], 0.0, "success"
         for spec in specs:
             try:
                 row = _last_evaluation(RunSpec(**{**vars(spec), "overrides": overrides}))
@@ -133,12 +134,13 @@ def tune(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
                 trial.set_user_attr("error", str(error))
                 print(f"trial {trial.number}: pruned: {error}", flush=True)
                 raise optuna.TrialPruned(str(error)) from error
-            successes.append(row["success"])
+            measure = "success" if row["success"] == row["success"] else "return"
+            values.append(row["success" if measure == "success" else "mean_return"])
             seconds += row["seconds"]
-        trial.set_user_attr("successes", successes)
+        trial.set_user_attr("successes" if measure == "success" else "returns", values)
         trial.set_user_attr("seconds", round(seconds, 2))
-        value = sum(successes) / len(successes)
-        print(f"trial {trial.number}: success {value:.3f}, {seconds:.1f} s of training; {overrides}", flush=True)
+        value = sum(values) / len(values)
+        print(f"trial {trial.number}: {measure} {value:.3f}, {seconds:.1f} s of training; {overrides}", flush=True)
         return value
 
     study.optimize(objective, n_trials=max(trials - done, 0))
@@ -155,7 +157,8 @@ def best_entry(study: optuna.Study, spec: RunSpec) -> tuple[dict[str, Any], str]
     """
     best = study.best_trial
     entry = {**spec.hyperparameters().as_dict(), **best.user_attrs["hyperparameters"]}
-    seeds = len(best.user_attrs["successes"])
+    measure = "return" if "returns" in best.user_attrs else "success"
+    seeds = study.user_attrs["budget"]["seeds"]
     states = [trial.state.name for trial in study.trials]
     before = next(
         (trial.value for trial in study.trials if trial.user_attrs.get("settings_before") and trial.value is not None), None
@@ -165,7 +168,7 @@ def best_entry(study: optuna.Study, spec: RunSpec) -> tuple[dict[str, Any], str]
     words += ["--seeds", str(seeds), "--eval-episodes", str(spec.eval_episodes)]
     words += [] if spec.prior is None else ["--from-prior" if spec.prior else "--no-prior"]
     return entry, (
-        f"{shlex.join(words)}, {provenance.describe()['date']}: trial {best.number}, success {best.value:.3f}; the settings before "
+        f"{shlex.join(words)}, {provenance.describe()['date']}: trial {best.number}, {measure} {best.value:.3f}; the settings before "
         f"{'failed' if before is None else f'{before:.3f}'}; {states.count('PRUNED')} pruned"
     )
 

@@ -121,7 +121,8 @@ def measure(env_id: str, kind: str, n_episodes: int, seed: int) -> dict[str, Any
     :param kind: ``"prior"`` or ``"untrained"``
     :param n_episodes: in all, each way
     :param seed: of the evaluation
-    :return: ``status``, ``success``, ``greedy_success``, ``episodes``; for a prior that does not exist ``status`` is ``"absent"``
+    :return: ``status``, ``success`` and ``greedy_success`` (NaN where the task reports none), ``mean_return``, ``greedy_mean_return``,
+        ``episodes``; for a prior that does not exist ``status`` is ``"absent"``
     """
     if kind == "prior":
         try:
@@ -131,14 +132,16 @@ def measure(env_id: str, kind: str, n_episodes: int, seed: int) -> dict[str, Any
     else:
         models = [SPPO("MlpPolicy", env_id, n_episodes=1, seed=number, device="cpu") for number in range(UNTRAINED_NETWORKS)]
     each = max(n_episodes // len(models), 1)
-    rates = [
-        [evaluate(model, env_id, each, greedy, seed + k).success_rate for k, model in enumerate(models)]
-        for greedy in (False, True)
-    ]
+    sampled, greedy = (
+        [evaluate(model, env_id, each, deterministic, seed + k) for k, model in enumerate(models)]
+        for deterministic in (False, True)
+    )
     return {
         "status": "done",
-        "success": float(np.mean(rates[0])),
-        "greedy_success": float(np.mean(rates[1])),
+        "success": float(np.mean([found.success_rate for found in sampled])),
+        "greedy_success": float(np.mean([found.success_rate for found in greedy])),
+        "mean_return": float(np.mean([found.mean_return for found in sampled])),
+        "greedy_mean_return": float(np.mean([found.mean_return for found in greedy])),
         "episodes": each * len(models),
     }
 

@@ -118,3 +118,32 @@ def test_where_results_come_from_is_recorded_once(tmp_path):
     assert re.fullmatch(r"\d{4}-\d\d-\d\d", entries[0]["date"])
     assert entries[0]["versions"]["torch"]
     assert re.fullmatch(r"[0-9a-f]{12}\+?", entries[0]["commit"])
+
+
+RETURNS = HEADER.strip() + ",mean_return,greedy_mean_return\n"
+
+
+def silent_comparison(folder, env, header, cells):
+    folder.mkdir()
+    rows = [f"{env},sppo,{seed},{n},{n * 10},1.0,,{cells}\n" for seed in (0, 1) for n in (0, 100)]
+    (folder / "results.csv").write_text(header + "".join(rows))
+    (folder / "references.csv").write_text(f"env,policy,success,greedy_success,episodes\n{env},untrained,,,500\n")
+    return folder
+
+
+def test_a_task_without_success_is_shown_by_its_return_and_not_averaged(folders, tmp_path):
+    silent = silent_comparison(tmp_path / "silent", "C", RETURNS, ",195.5,200.0")
+    write_report([*folders, silent], tmp_path / "out", "T")
+    text = (tmp_path / "out" / "report.md").read_text()
+    assert "2 tasks; runs of each: SPPO 3, PPO 3." in text
+    assert "report no success and are left out, too: C." in text
+    assert "| algorithm | A | B | C (return) |" in text
+    assert re.search(r"\| SPPO \| 0\.\d+ .*\| 195\.500 \[195\.500, 195\.500\] \|", text)
+    assert "| final return ± std [95 %] |" in text
+    write_report([silent], tmp_path / "alone", "T")
+    assert "No task reports success" in (tmp_path / "alone" / "report.md").read_text()
+
+
+def test_results_with_neither_success_nor_return_make_a_page(tmp_path):
+    write_report([silent_comparison(tmp_path / "old", "C", HEADER, "")], tmp_path / "out", "T")
+    assert (tmp_path / "out" / "report.html").exists()

@@ -151,3 +151,47 @@ def test_what_cannot_be_read_or_drawn_is_said(folder):
         plot_comparison(read_results(folder), folder / "p.png", "hours")
     with pytest.raises(UsageError, match="no finished runs"):
         plot_comparison([], folder / "p.png")
+
+
+# returns of a task that reports no success, next to a reference that has none either
+RETURNS_ALONE = """env,algo,seed,episodes,timesteps,seconds,success,greedy_success,mean_return,greedy_mean_return
+C,sppo,0,0,0,0.0,,,20.0,10.0
+C,sppo,0,100,1000,2.0,,,180.0,500.0
+C,sppo,1,0,0,0.0,,,40.0,10.0
+C,sppo,1,100,900,3.0,,,1400.0,300.0
+"""
+
+
+@pytest.fixture
+def silent(tmp_path):
+    (tmp_path / "results.csv").write_text(RETURNS_ALONE)
+    (tmp_path / "references.csv").write_text(
+        "env,policy,success,greedy_success,episodes,mean_return,greedy_mean_return\nC,untrained,,,500,22.5,9.25\n"
+    )
+    return tmp_path
+
+
+def test_the_mean_return_speaks_where_a_task_reports_no_success(silent):
+    rows = read_results(silent)
+    (found,) = summarize(rows)
+    assert (found.measure, found.success, found.greedy_success) == ("return", 790.0, 400.0)
+    # trapezoids: 100 and 720
+    assert found.area == pytest.approx(410.0)
+    table = markdown_table([found], read_references(silent))
+    assert "| final return ± std [95 %] |" in table
+    assert "Return without this training: untrained: 22.50 sampled, 9.25 greedy (500 episodes)." in table
+    assert "| SPPO | 2 | 790.00 ± 862.67 [180.00, 1,400.00] | 400.00 | 410.00 [100.00, 720.00] | 100 | 950 | 2.5 |" in table
+    assert "reports no success (C)" in table
+    assert "nan" not in table
+
+
+def test_a_plot_of_returns_has_their_scale(silent, monkeypatch):
+    from matplotlib.figure import Figure
+
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, path: figures.append(self))
+    plot_comparison(read_results(silent), silent / "plot.png", references=read_references(silent))
+    (axes,) = figures[0].axes
+    assert axes.get_ylabel() == "mean return"
+    assert axes.get_ylim()[1] > 790.0
+    assert "untrained 22.50" in [line.get_label() for line in axes.lines]

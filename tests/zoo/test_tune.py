@@ -144,6 +144,17 @@ def test_a_study_keeps_what_is_not_searched(tmp_path, scripted, capsys):
     assert "was made with n_episodes in the file = 64, and now it is 32" in capsys.readouterr().err
 
 
+def test_a_task_without_success_is_tuned_by_its_mean_return(tmp_path, monkeypatch, capsys):
+    def evaluation(spec):
+        return {"success": float("nan"), "mean_return": 100.0 + 20.0 * spec.seed, "seconds": 1.0}
+
+    monkeypatch.setattr(command, "_last_evaluation", evaluation)
+    assert main(words(tmp_path, 2, "--write")) == 0
+    out = capsys.readouterr().out
+    assert "trial 0: return 110.000" in out
+    assert "return 110.000; the settings before 110.000" in " ".join((tmp_path / "own.yml").read_text().split())
+
+
 def test_a_killed_trial_is_done_again(tmp_path, scripted, monkeypatch):
     def killed(spec):
         raise KeyboardInterrupt
