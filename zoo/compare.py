@@ -5,17 +5,20 @@
 
 Every run is a process of its own, and its results are kept: the same command, given again after a kill, does what is left (exactly as
 it would have been: this package's algorithms go on from a checkpoint, SB3's PPO starts its run anew). More seeds or algorithms may be
-asked of the same folder later. All evaluations are on the same initial states. Written to the folder: results.csv (every evaluation),
-summary.csv and table.md (final success with bootstrap intervals over seeds, area under the curve, seconds), plot.png, references.csv
-(prior and untrained), provenance.json (commands, commit, machine, date). 'sppo-rl report' makes a page of one or more such folders.
+asked of the same folder later; its results are those of all its runs of the same length and evaluations. All evaluations are on the same
+initial states. Written to the folder: results.csv (every evaluation), summary.csv and table.md (final success with bootstrap intervals
+over seeds, area under the curve, seconds), plot.png, references.csv (prior and untrained), provenance.json (commands, commit, machine,
+date). 'sppo-rl report' makes a page of one or more such folders.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +29,7 @@ from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo import options, provenance
 from sppo_rl.zoo.hyperparameters import parse_overrides, read_entry
 from sppo_rl.zoo.jobs import Job, do_all
-from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, file_name
+from sppo_rl.zoo.names import ALGORITHMS, LABELS, UsageError, algorithm_class, check_env_id, file_name
 from sppo_rl.zoo.plots import plot_comparison
 from sppo_rl.zoo.results import (
     COLUMNS,
@@ -40,6 +43,7 @@ from sppo_rl.zoo.results import (
     write_atomically,
 )
 from sppo_rl.zoo.runs import EVALUATIONS, RunSpec
+from sppo_rl.zoo.worker import JOB, RESULT
 
 REFERENCE_EPISODES = 500
 """Episodes, each way, for the lines 'prior' and 'untrained'."""
@@ -47,6 +51,8 @@ RESULT_COLUMNS = (*COLUMNS, *RETURNS.values())
 """Of results.csv."""
 REFERENCE_COLUMNS = ("success", "greedy_success", "episodes", *RETURNS.values())
 """Of references.csv, behind task and policy."""
+COMMON = ("timesteps", "episodes", "prior", "eval_every", "eval_episodes", "eval_seed", "device")
+"""Settings that all runs of one comparison share; the rest belongs to an algorithm on a task."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -124,17 +130,32 @@ def compare(
     :return: number of runs that failed
     """
     console = console or Console()
-    runs = {_run_job(spec, folder): spec for spec in specs}
+    asked = [_run_job(spec, folder) for spec in specs]
     envs = list(dict.fromkeys(spec.env_id for spec in specs))
     priors = {spec.env_id for spec in specs if spec.prior is not False}
-    references = {(env_id, kind): _reference_job(env_id, kind, folder) for env_id in envs for kind in ("prior", "untrained")}
-    wanted = [job for (env_id, kind), job in references.items() if kind == "untrained" or env_id in priors]
-    jobs = [*wanted, *runs]
+    wanted = [
+        _reference_job(env_id, kind, folder)
+        for env_id in envs
+        for kind in ("prior", "untrained")
+        if kind == "untrained" or env_id in priors
+    ]
+    jobs = [*wanted, *asked]
     done = sum(job.result is not None for job in jobs)
     console.print(
         f"{len(specs)} runs of {', '.join(envs)}, {processes} at a time; {done} of {len(jobs)} jobs done before.",
         soft_wrap=True,
     )
+    earlier, others = _earlier_jobs(asked, folder)
+    if earlier:
+        console.print(f"{len(earlier)} more runs were done before; they are in the results, too.", soft_wrap=True)
+    if others:
+        console.print(
+            f"{len(others)} runs in the folder were done with other settings ({others[0]}). They are left out of the results.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    runs = [*asked, *earlier]
     broken: dict[Job, str] = {}
 
     def finished(job: Job, problem: str) -> None:
@@ -145,13 +166,13 @@ def compare(
 
     do_all(jobs, processes, console, finished)
     rows = _collect(runs)
-    failures = {job: (job.result or {}).get("error") or broken.get(job, "") for job in runs}
+    failures = {job: _failure(job) or broken.get(job, "") for job in runs}
     failures = {job: problem for job, problem in failures.items() if problem}
     counts: dict[tuple[str, str], int] = {}
     for job in failures:
-        key = (runs[job].env_id, runs[job].algo)
+        key = (job.settings["env_id"], job.settings["algo"])
         counts[key] = counts.get(key, 0) + 1
-    measured = _measured(envs, references)
+    measured = _measured(list(dict.fromkeys(job.settings["env_id"] for job in runs)), folder)
     summaries = summarize(rows, counts)
     table = markdown_table(summaries, measured)
     if failures:
@@ -164,7 +185,7 @@ def compare(
         plot_comparison(rows, folder / "plot.png", x, measured)
     console.print(table, highlight=False, markup=False, soft_wrap=True)
     console.print(f"Table, CSV and plot are in {folder}: table.md, summary.csv, results.csv, plot.png", soft_wrap=True)
-    return len(failures)
+    return sum(job in failures for job in asked)
 
 
 def overrides_by_algorithm(algos: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -192,7 +213,11 @@ def _run_job(spec: RunSpec, folder: Path) -> Job:
     # the hyperparameters are written down so that a change of the YAML files is noticed
     settings = {"kind": "run", **asdict(spec), "hyperparameters": spec.hyperparameters().as_dict()}
     where = folder / "runs" / file_name(spec.env_id) / spec.algo / f"seed_{spec.seed}"
-    return Job(f"{LABELS[spec.algo]}, {spec.env_id}, seed {spec.seed}", where, settings)
+    return Job(_name_of(settings), where, settings)
+
+
+def _name_of(settings: Mapping[str, Any]) -> str:
+    return f"{LABELS[settings['algo']]}, {settings['env_id']}, seed {settings['seed']}"
 
 
 def _reference_job(env_id: str, kind: str, folder: Path) -> Job:
@@ -200,20 +225,58 @@ def _reference_job(env_id: str, kind: str, folder: Path) -> Job:
     return Job(f"{kind} policy, {env_id}", folder / "runs" / file_name(env_id) / kind, settings)
 
 
-def _collect(runs: Mapping[Job, RunSpec]) -> list[Row]:
+def _earlier_jobs(asked: Sequence[Job], folder: Path) -> tuple[list[Job], list[str]]:
+    """Finished runs in the folder that are not asked for now: those that belong to the comparison, and why each other one does not."""
+    here = {job.folder for job in asked}
+    expected = {(job.settings["env_id"], job.settings["algo"]): _shared(job.settings) for job in asked}
+    # of an algorithm or a task that is not asked for now, what all runs of one command have in common
+    common = {name: asked[0].settings[name] for name in COMMON}
+    earlier, others = [], []
+    for path in folder.glob(f"runs/*/*/seed_*/{JOB}"):
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if path.parent in here or settings.get("kind") != "run" or settings["algo"] not in ALGORITHMS:
+            continue
+        job = Job(_name_of(settings), path.parent, settings)
+        if job.result is None:
+            continue
+        wants = expected.get((settings["env_id"], settings["algo"]), common)
+        differing = [name for name, value in wants.items() if settings.get(name) != value]
+        if differing:
+            others.append(f"{job.name}: {differing[0]} = {settings.get(differing[0])}")
+        else:
+            earlier.append(job)
+    algos, envs = (list(dict.fromkeys(job.settings[name] for job in asked)) for name in ("algo", "env_id"))
+    algos, envs = [*algos, *ALGORITHMS], [*envs, *sorted({job.settings["env_id"] for job in earlier})]
+    earlier.sort(key=lambda job: (envs.index(job.settings["env_id"]), job.settings["seed"], algos.index(job.settings["algo"])))
+    return earlier, sorted(others)
+
+
+def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What runs of one algorithm on one task have in common, as their files give it back."""
+    shared: dict[str, Any] = json.loads(json.dumps({name: value for name, value in settings.items() if name != "seed"}))
+    return shared
+
+
+def _collect(runs: Sequence[Job]) -> list[Row]:
     """Evaluations of all runs that are done."""
     return [
-        {"env": spec.env_id, "algo": spec.algo, "seed": spec.seed, **row}
-        for job, spec in runs.items()
+        {**{column: job.settings[name] for column, name in (("env", "env_id"), ("algo", "algo"), ("seed", "seed"))}, **row}
+        for job in runs
         if (job.result or {}).get("status") == "done"
         for row in read_evaluations(job.folder / EVALUATIONS)
     ]
 
 
+def _failure(job: Job) -> str:
+    """Why a finished job failed, and what makes it run again; empty if it did not fail."""
+    error = (job.result or {}).get("error", "")
+    return f"{error} (to try it again, delete {job.folder / RESULT})" if error else ""
+
+
 def _describe(job: Job) -> str:
     result = job.result or {}
     if result["status"] == "failed":
-        return f"failed: {result['error']}"
+        return f"failed: {_failure(job)}"
     if result["status"] == "absent":
         return "there is none"
     reached = result if "success" in result else read_evaluations(job.folder / EVALUATIONS)[-1]
@@ -222,11 +285,11 @@ def _describe(job: Job) -> str:
     return f"{measure} {describe_rates(reached)}{trained}"
 
 
-def _measured(envs: Sequence[str], references: Mapping[tuple[str, str], Job]) -> dict[str, dict[str, dict[str, float]]]:
+def _measured(envs: Sequence[str], folder: Path) -> dict[str, dict[str, dict[str, float]]]:
     """Environment → kind → success rates, where they were measured."""
     measured: dict[str, dict[str, dict[str, float]]] = {env_id: {} for env_id in envs}
-    for (env_id, kind), job in references.items():
-        result = job.result
+    for env_id, kind in product(envs, ("prior", "untrained")):
+        result = _reference_job(env_id, kind, folder).result
         if result is not None and result["status"] == "done":
             # folders from before returns were measured have none
             measured[env_id][kind] = {name: result.get(name, float("nan")) for name in REFERENCE_COLUMNS}
