@@ -81,19 +81,57 @@ def as_hyperparameters(algo: str, drawn: Mapping[str, Any], file_settings: Mappi
     return settings
 
 
+def space_of(algo: str) -> dict[str, optuna.distributions.BaseDistribution]:
+    """
+    Give what :func:`suggest` draws from.
+
+    :param algo: name on the command line
+    :return: name → distribution
+    """
+    import optuna
+
+    trial = optuna.create_study().ask()
+    suggest(trial, algo)
+    return dict(trial.distributions)
+
+
 def starting_point(algo: str, file_settings: Mapping[str, Any]) -> dict[str, Any]:
     """
     Say where the file's settings lie in the search space, so that a study can begin there.
 
     :param algo: name on the command line
     :param file_settings: the environment's entry; what it leaves out is the constructor's default
-    :return: as :func:`suggest` draws them; parameters that the algorithm does not search are there, too
+    :return: as :func:`suggest` draws them; parameters whose value lies outside the space are left out
     """
     settings = {**defaults_of(algorithm_class(algo)), **file_settings}
     start = {name: settings[name] for name in PARAMETERS if name in settings}
     if start.get("critic_learning_rate", 0.0) is None:
         start["critic_learning_rate"] = settings["learning_rate"]
-    start["n_minibatches"] = 1
-    if settings["batch_size"] is not None:
-        start["n_minibatches"] = max(update_size(algo, file_settings) // settings["batch_size"], 1)
-    return start
+    size, whole = settings["batch_size"], update_size(algo, file_settings)
+    # minibatches of unequal size are not searched
+    start["n_minibatches"] = 1 if size is None else whole // size if whole % size == 0 else None
+    space = space_of(algo)
+    return {name: value for name, value in start.items() if name in space and _lies_in(value, space[name])}
+
+
+def suggest_starting_point(trial: optuna.trial.BaseTrial, algo: str, file_settings: Mapping[str, Any]) -> None:
+    """
+    Tell the sampler where a trial with the file's settings lies in the space; of values outside it learns nothing.
+
+    :param trial: enqueued with the :func:`starting_point`
+    :param algo: name on the command line
+    :param file_settings: the environment's entry
+    """
+    space = space_of(algo)
+    for name in starting_point(algo, file_settings):
+        of: Any = space[name]
+        if hasattr(of, "choices"):
+            trial.suggest_categorical(name, of.choices)
+        else:
+            trial.suggest_float(name, of.low, of.high, log=of.log)
+
+
+def _lies_in(value: Any, of: Any) -> bool:
+    if hasattr(of, "choices"):
+        return value in of.choices
+    return isinstance(value, float | int) and of.low <= value <= of.high

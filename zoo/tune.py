@@ -31,7 +31,7 @@ from sppo_rl.zoo.names import LABELS, UsageError, file_name
 from sppo_rl.zoo.results import write_atomically
 from sppo_rl.zoo.runs import RunSpec
 from sppo_rl.zoo.runs import run as train_run
-from sppo_rl.zoo.search import PARAMETERS, as_hyperparameters, starting_point, suggest
+from sppo_rl.zoo.search import PARAMETERS, as_hyperparameters, starting_point, suggest, suggest_starting_point
 
 if TYPE_CHECKING:
     import optuna
@@ -124,7 +124,12 @@ def tune(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
     print(f"{LABELS[first.algo]} on {first.env_id}: {done} of {trials} trials done before; {path}")
 
     def objective(trial: optuna.Trial) -> float:
-        overrides = as_hyperparameters(first.algo, suggest(trial, first.algo), settings)
+        if trial.user_attrs.get("settings_before"):
+            # as they are: some may lie outside the space
+            suggest_starting_point(trial, first.algo, settings)
+            overrides = first.hyperparameters().kwargs
+        else:
+            overrides = as_hyperparameters(first.algo, suggest(trial, first.algo), settings)
         trial.set_user_attr("hyperparameters", overrides)
         values, seconds, measure = [], 0.0, "success"
         for spec in specs:
@@ -140,7 +145,9 @@ def tune(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
         trial.set_user_attr("successes" if measure == "success" else "returns", values)
         trial.set_user_attr("seconds", round(seconds, 2))
         value = sum(values) / len(values)
-        print(f"trial {trial.number}: {measure} {value:.3f}, {seconds:.1f} s of training; {overrides}", flush=True)
+        print(
+            f"trial {trial.number}: {measure} {value:.3f}, {seconds:.1f} s of training; {overrides or 'defaults'}", flush=True
+        )
         return value
 
     study.optimize(objective, n_trials=max(trials - done, 0))

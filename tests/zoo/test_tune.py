@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -16,6 +17,7 @@ from sppo_rl.zoo.hyperparameter_files import with_entry
 from sppo_rl.zoo.hyperparameters import check_keys, load_hyperparameters, read_file
 from sppo_rl.zoo.models import build_model
 from sppo_rl.zoo.names import ALGORITHMS
+from sppo_rl.zoo.runs import RunSpec
 from sppo_rl.zoo.search import as_hyperparameters, starting_point, suggest
 from tests.pages import DOCS, section, table
 
@@ -114,10 +116,7 @@ def test_a_study_resumes_prunes_what_breaks_and_has_one_budget(tmp_path, scripte
     assert main(words(tmp_path, 2)) == 0
     assert [spec.seed for spec in scripted] == [0, 1, 0, 1]
     # the file's settings first
-    assert {name: scripted[0].overrides[name] for name in ("learning_rate", "batch_size")} == {
-        "learning_rate": 0.002,
-        "batch_size": 64,
-    }
+    assert scripted[0].hyperparameters() == replace(scripted[0], overrides={}).hyperparameters()
     assert scripted[2].overrides != scripted[0].overrides
     assert main(words(tmp_path, 4)) == 0
     out = capsys.readouterr().out
@@ -130,6 +129,48 @@ def test_a_study_resumes_prunes_what_breaks_and_has_one_budget(tmp_path, scripte
     assert re.search(r"trial 3, success 0\.7\d\d; the settings before 0\.600; 1 pruned", out)
     assert main(words(tmp_path, 4, "--no-prior")) == 1
     assert "was made with prior = None, and now it is False" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("algo", "entry", "inside"),
+    [
+        # the constructor's own defaults: 10 epochs, 32 minibatches
+        (
+            "sb3-ppo",
+            {},
+            {"learning_rate", "clip_range", "ent_coef", "max_grad_norm", "vf_coef", "gae_lambda", "normalize_advantage"},
+        ),
+        (
+            "sppo",
+            {"clip_range": 0.25, "learning_rate": "lin_1e-3", "n_episodes": 12, "batch_size": 5},
+            {"n_epochs", "ent_coef"},
+        ),
+    ],
+)
+def test_a_study_begins_with_settings_outside_its_space_as_they_are(algo, entry, inside, tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def evaluation(spec):
+        seen.append(spec)
+        return {"success": 0.9 if len(seen) == 1 else 0.1, "seconds": 1.0}
+
+    monkeypatch.setattr(command, "_last_evaluation", evaluation)
+    own = tmp_path / "own.yml"
+    own.write_text(yaml.safe_dump({"CartPole-v1": entry}))
+    budget = ["--trials", "2", "--episodes", "4", "--seeds", "1", "-o", str(tmp_path)]
+    assert main(["tune", "--algo", algo, "--env", "CartPole-v1", "--conf-file", str(own), *budget]) == 0
+    before = RunSpec(algo, "CartPole-v1", entry=entry).hyperparameters()
+    assert seen[0].hyperparameters() == before
+    path = tmp_path / "CartPole-v1" / f"{algo}.log"
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    first, second = optuna.load_study(study_name="tune", storage=storage).trials
+    # the sampler is told of what lies in the space, and of nothing else
+    assert inside <= set(first.params) < set(second.params)
+    assert not {"n_minibatches", "learning_rate" if entry else "n_epochs"} & set(first.params)
+    assert first.user_attrs["hyperparameters"] == before.kwargs
+    # the best is the file's
+    printed = capsys.readouterr().out
+    assert yaml.safe_load(printed[printed.index("\nCartPole-v1:") :]) == {"CartPole-v1": before.as_dict()}
 
 
 def test_a_study_keeps_what_is_not_searched(tmp_path, scripted, capsys):
@@ -172,7 +213,7 @@ def test_a_killed_trial_is_done_again(tmp_path, scripted, monkeypatch):
 
 
 def test_real_runs_and_writing_to_the_file(tmp_path):
-    text = f"# how it came about\n\n{CARTPOLE}: &defaults\n  policy: MlpPolicy\n  n_timesteps: 9\n\nother: # why\n  <<: *defaults\n"
+    text = f"# how it came about\n\n{CARTPOLE}: &defaults\n  policy: MlpPolicy\n  n_timesteps: 9\n  learning_rate: 0.002\n\nother: # why\n  <<: *defaults\n"
     own = tmp_path / "own.yml"
     own.write_text(text)
     assert main(words(tmp_path, 2)) == 0
@@ -183,8 +224,8 @@ def test_real_runs_and_writing_to_the_file(tmp_path):
     assert result.startswith("# how it came about\n")
     assert "other: # why\n" in result
     table = yaml.safe_load(result)
-    assert table["other"] == {"policy": "MlpPolicy", "n_timesteps": 9}
-    assert {"learning_rate", "batch_size", "n_timesteps"} <= set(table[CARTPOLE])
+    assert table["other"] == {"policy": "MlpPolicy", "n_timesteps": 9, "learning_rate": 0.002}
+    assert {"learning_rate", "policy", "n_timesteps"} <= set(table[CARTPOLE])
     check_keys("sppo", table[CARTPOLE])
 
 
