@@ -145,6 +145,9 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         """Check the parameters, seed everything and build the networks."""
         self.estimator = self._make_estimator()
         check_parameters(self)
+        if isinstance(self.learning_rate, str):
+            # given to load(), which does not go through the constructor
+            self.learning_rate = as_schedule("learning_rate", self.learning_rate)
         self._setup_lr_schedule()
         critic_rate = self.learning_rate if self.critic_learning_rate is None else self.critic_learning_rate
         self.critic_lr_schedule = as_schedule("critic_learning_rate", critic_rate)

@@ -2,12 +2,12 @@
 
 A file in ``hyperparams/`` belongs to one algorithm and maps environment ids to settings, in the shape that rl_zoo3 reads. Two keys
 are about the run: ``n_timesteps`` (its length, in environment steps) and ``n_envs`` (copies of an environment without a batched form).
-All others are parameters of the algorithm's constructor. ``--conf-file`` names a file of the user's own, or a folder of such files.
+All others are parameters of the algorithm's constructor; :mod:`~sppo_rl.zoo.hyperparameter_values` says how their values may be
+written. ``--conf-file`` names a file of the user's own, or a folder of such files.
 """
 
 from __future__ import annotations
 
-import ast
 import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,9 +18,10 @@ from typing import Any
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sppo_rl.zoo.hyperparameter_values import RUN_KINDS, literal, plain_values
 from sppo_rl.zoo.names import UsageError, algorithm_class, is_ours, suggestion
 
-RUN_KEYS = ("n_timesteps", "n_envs", "policy")
+RUN_KEYS = tuple(RUN_KINDS)
 """Keys that are not keyword parameters of the constructor."""
 RESERVED = ("self", "env", "policy", "seed", "verbose", "device", "tensorboard_log", "_init_setup_model", "kwargs")
 """Parameters of the constructor that have an option of their own, or none."""
@@ -122,24 +123,26 @@ def load_hyperparameters(
     :param overrides: keys as in the file; with another number of episodes in an update and no ``batch_size``, the file's number of
         minibatches stays
     :param entry: settings in place of those in the algorithm's file
-    :raises UsageError: if the algorithm has no parameter of that name; says which was probably meant
+    :return: values are plain, and of the types that the parameters take
+    :raises UsageError: if the algorithm has no parameter of that name, and says which was probably meant; or if a value is of another kind
     """
     cls = algorithm_class(algo)
     if entry is None:
         entry = read_file(algo).get(env_id)
-    settings = {**(entry or {}), **(overrides or {})}
-    check_keys(algo, settings)
-    settings |= same_minibatches(algo, entry or {}, overrides or {})
+    has_entry = entry is not None
+    check_keys(algo, {**(entry or {}), **(overrides or {})})
+    entry, overrides = (plain_values(algo, given or {}) for given in (entry, overrides))
+    settings = {**entry, **overrides, **same_minibatches(algo, entry, overrides)}
     if algo == "ppo-bce":
         settings.setdefault("critic_loss", "bce")
     kwargs = {key: value for key, value in settings.items() if key not in RUN_KEYS}
     assert issubclass(cls, BaseAlgorithm)
     return Hyperparameters(
-        n_timesteps=int(settings.get("n_timesteps", DEFAULT_TIMESTEPS)),
+        n_timesteps=settings.get("n_timesteps", DEFAULT_TIMESTEPS),
         n_envs=settings.get("n_envs"),
         policy=settings.get("policy", "MlpPolicy"),
         kwargs=kwargs,
-        has_entry=entry is not None,
+        has_entry=has_entry,
     )
 
 
@@ -223,8 +226,7 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
     Example: ``["learning_rate=lin_3e-4", "n_epochs:8", "policy_kwargs=dict(net_arch=[32])"]`` gives
     ``{"learning_rate": "lin_3e-4", "n_epochs": 8, "policy_kwargs": {"net_arch": [32]}}``.
 
-    :param pairs: as typed; a value is a Python literal (or ``dict(...)`` of literals) or YAML's ``null``, ``true`` and ``false``, and
-        anything else is a string
+    :param pairs: as typed; for the values see :func:`~sppo_rl.zoo.hyperparameter_values.literal`
     :raises UsageError: if one is no pair
     """
     overrides: dict[str, Any] = {}
@@ -233,21 +235,5 @@ def parse_overrides(pairs: Iterable[str]) -> dict[str, Any]:
         if not positions:
             raise UsageError(f"A hyperparameter is written key=value or key:value, such as n_epochs=8; got {pair!r}.")
         cut = min(positions)
-        overrides[pair[:cut].strip()] = _literal(pair[cut + 1 :].strip())
+        overrides[pair[:cut].strip()] = literal(pair[cut + 1 :].strip())
     return overrides
-
-
-_YAML_WORDS = {"null": None, "true": True, "false": False}
-
-
-def _literal(text: str) -> Any:
-    """A Python literal, YAML's ``null``, ``true`` and ``false``, ``dict(a=1)`` of literals, or the text itself."""
-    if text in _YAML_WORDS:
-        return _YAML_WORDS[text]
-    try:
-        node = ast.parse(text, mode="eval").body
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
-            return {str(keyword.arg): _literal(ast.unparse(keyword.value)) for keyword in node.keywords}
-        return ast.literal_eval(node)
-    except (SyntaxError, ValueError):
-        return text

@@ -13,6 +13,7 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.vec_env import VecEnv
 
 from sppo_rl.vec_env import has_batched_form, make_batched
+from sppo_rl.zoo.hyperparameter_values import constructor_values
 from sppo_rl.zoo.hyperparameters import Hyperparameters
 from sppo_rl.zoo.names import ALGORITHMS, UsageError, algorithm_class, is_ours
 from sppo_rl.zoo.prior import copy_weights, prior_weights
@@ -52,7 +53,7 @@ def build_model(
     :return: the model, and whether it starts from a prior
     :raises UsageError: if a prior is demanded and there is none
     """
-    settings = {**hyperparameters.kwargs, "seed": seed, **kwargs}
+    settings = {**constructor_values(algo, hyperparameters.kwargs), "seed": seed, **kwargs}
     cls: Any = algorithm_class(algo)
     weights = None
     if prior is not False:

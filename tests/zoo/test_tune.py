@@ -213,7 +213,8 @@ def test_a_killed_trial_is_done_again(tmp_path, scripted, monkeypatch):
 
 
 def test_real_runs_and_writing_to_the_file(tmp_path):
-    text = f"# how it came about\n\n{CARTPOLE}: &defaults\n  policy: MlpPolicy\n  n_timesteps: 9\n  learning_rate: 0.002\n\nother: # why\n  <<: *defaults\n"
+    entry = "policy: MlpPolicy\n  n_timesteps: 9\n  learning_rate: 0.002"
+    text = f"# how it came about\n\n{CARTPOLE}: &defaults\n  {entry}\n\nother: # why\n  <<: *defaults\n"
     own = tmp_path / "own.yml"
     own.write_text(text)
     assert main(words(tmp_path, 2)) == 0
