@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Sequence
 
 from sppo_rl.zoo.names import suggestion
+from sppo_rl.zoo.options import import_gym_packages
 
 COMMANDS = {
     "demo": "watch SPPO learn to balance a pole, beside PPO, and to work sums out (six minutes), and get plots",
@@ -87,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     try:
+        import_gym_packages(arguments)
         return int(arguments.run(arguments) or 0)
     except ValueError as error:
         # what the user asked for cannot be, or a run's numbers are not finite: the message says all there is to say

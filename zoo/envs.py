@@ -13,7 +13,7 @@ from rich.table import Table
 
 from sppo_rl.envs.control.catalog import TASKS
 from sppo_rl.envs.registration import list_envs
-from sppo_rl.zoo.names import check_env_id
+from sppo_rl.zoo.names import check_env_id, plain_id
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         _print_table()
         return 0
     cards = {env_id: task for task in TASKS for env_id in (task.outcome_id, task.dense_id)}
-    task = cards.get(check_env_id(arguments.id))
+    task = cards.get(plain_id(check_env_id(arguments.id)))
     if task is None:
         print(f"{arguments.id} is registered with Gymnasium, but not one of this package's tasks: it has no card here.")
         return 0

@@ -19,7 +19,7 @@ import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sppo_rl.zoo.hyperparameter_values import RUN_KINDS, literal, plain_values
-from sppo_rl.zoo.names import UsageError, algorithm_class, is_ours, suggestion
+from sppo_rl.zoo.names import UsageError, algorithm_class, is_ours, plain_id, suggestion
 
 RUN_KEYS = tuple(RUN_KINDS)
 """Keys that are not keyword parameters of the constructor."""
@@ -107,9 +107,20 @@ def read_entry(algo: str, env_id: str, conf_file: Path | None) -> dict[str, Any]
     if conf_file is None:
         return None
     table = read_file(algo, conf_file)
-    if env_id not in table:
+    key = entry_key(table, env_id)
+    if key not in table:
         raise UsageError(f"{file_of(algo, conf_file)} has no entry for {env_id}. It has: {', '.join(table) or 'none'}.")
-    return table[env_id]
+    return table[key]
+
+
+def entry_key(table: Mapping[str, Any], env_id: str) -> str:
+    """
+    Say under which key an environment's settings stand.
+
+    :param table: of a file
+    :param env_id: a Gymnasium id; where it has a module before it, the file may name it without
+    """
+    return env_id if env_id in table else plain_id(env_id)
 
 
 def load_hyperparameters(
@@ -128,7 +139,7 @@ def load_hyperparameters(
     """
     cls = algorithm_class(algo)
     if entry is None:
-        entry = read_file(algo).get(env_id)
+        entry = read_file(algo).get(plain_id(env_id))
     has_entry = entry is not None
     check_keys(algo, {**(entry or {}), **(overrides or {})})
     entry, overrides = (plain_values(algo, given or {}) for given in (entry, overrides))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 from collections.abc import Iterable
 
 import gymnasium as gym
@@ -75,21 +76,64 @@ def is_ours(name: str) -> bool:
     return issubclass(algorithm_class(name), SequenceAlgorithm)
 
 
+def plain_id(env_id: str) -> str:
+    """
+    Drop the module that Gymnasium allows before an id.
+
+    :param env_id: such as ``"my_package:My-v0"``
+    :return: such as ``"My-v0"``
+    """
+    return env_id.rpartition(":")[2]
+
+
 def check_env_id(env_id: str) -> str:
     """
     Check that an environment exists.
 
-    :param env_id: a Gymnasium id
+    :param env_id: a Gymnasium id; a module before it, as in ``"my_package:My-v0"``, is imported first
     :return: the same id
-    :raises UsageError: if it is not registered; says which ids this package has
+    :raises UsageError: if it is not registered, and says which ids this package has; or if the module cannot be imported
     """
-    if env_id in gym.registry:
+    module = env_id.rpartition(":")[0]
+    if module:
+        _import_module(module)
+    if plain_id(env_id) in gym.registry:
         return env_id
+    if module:
+        raise UsageError(f"The module {module!r} registers no environment {plain_id(env_id)!r}.")
     ours = [env.id for env in list_envs()]
     hint = suggestion(env_id, ours) or suggestion(env_id, gym.registry)
     raise UsageError(
-        f"There is no environment {env_id!r}.{hint} Ids of this package: {', '.join(ours)}. Any other registered Gymnasium id works too."
+        f"There is no environment {env_id!r}.{hint} Ids of this package: {', '.join(ours)}. Any other registered Gymnasium id works "
+        "too; one of your own as MODULE:ID, or with --gym-packages MODULE."
     )
+
+
+def with_module(env_id: str, packages: Iterable[str]) -> str:
+    """
+    Import packages that register environments, and say of which one an id is.
+
+    :param env_id: a Gymnasium id
+    :param packages: names of modules
+    :return: ``"package:id"``, which other processes and later runs understand; or the id itself if no package brought it
+    :raises UsageError: if a module cannot be imported
+    """
+    for package in packages:
+        known = env_id in gym.registry
+        _import_module(package)
+        if not known and env_id in gym.registry:
+            env_id = f"{package}:{env_id}"
+    return env_id
+
+
+def _import_module(name: str) -> None:
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        raise UsageError(
+            f"The module {name!r}, which is to register environments, cannot be imported ({error}). It must be installed, or lie in a "
+            "folder of PYTHONPATH."
+        ) from error
 
 
 def file_name(env_id: str) -> str:
@@ -97,6 +141,6 @@ def file_name(env_id: str) -> str:
     Turn an id into a name for a file or folder, as rl_zoo3 does.
 
     :param env_id: such as ``"sppo_rl/Pendulum-v0"``
-    :return: such as ``"sppo_rl-Pendulum-v0"``
+    :return: such as ``"sppo_rl-Pendulum-v0"``; without a module before the id
     """
-    return env_id.replace("/", "-")
+    return plain_id(env_id).replace("/", "-")

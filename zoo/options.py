@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sppo_rl.zoo.names import ALGORITHMS
+from sppo_rl.zoo.names import ALGORITHMS, with_module
 
 
 def add_env(parser: argparse.ArgumentParser, several: bool = False, required: bool = True) -> None:
@@ -21,8 +21,38 @@ def add_env(parser: argparse.ArgumentParser, several: bool = False, required: bo
         required=required,
         metavar="ID",
         nargs="+" if several else None,
-        help="environment id; 'sppo-rl envs' lists them",
+        help="environment id; 'sppo-rl envs' lists them. One of your own: MODULE:ID",
     )
+    add_gym_packages(parser)
+
+
+def add_gym_packages(parser: argparse.ArgumentParser) -> None:
+    """
+    Add ``--gym-packages``.
+
+    :param parser: of a command with ``--env``
+    """
+    parser.add_argument(
+        "--gym-packages",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules that register environments of your own, imported first; --env MODULE:ID does the same",
+    )
+
+
+def import_gym_packages(arguments: argparse.Namespace) -> None:
+    """
+    Import what ``--gym-packages`` names; ids in ``--env`` that come from there are given their module.
+
+    :param arguments: parsed, of any command
+    :raises UsageError: if a module cannot be imported
+    """
+    packages = getattr(arguments, "gym_packages", [])
+    if packages and arguments.env is not None:
+        several = isinstance(arguments.env, list)
+        ids = [with_module(env_id, packages) for env_id in (arguments.env if several else [arguments.env])]
+        arguments.env = ids if several else ids[0]
 
 
 def add_prior_choice(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +240,7 @@ class Summary:
     episodes: float
     timesteps: float
     seconds: float
-    measure: str = "success"
+    measure: str = field(default="success", kw_only=True)
 
 
 def summarize(rows: Sequence[Row], failed: Mapping[tuple[str, str], int] | None = None) -> list[Summary]:
@@ -301,7 +301,7 @@ def summary_csv(summaries: Sequence[Summary]) -> str:
 
     :param summaries: of a comparison
     """
-    return to_csv([field.name for field in fields(Summary)], [asdict(summary) for summary in summaries])
+    return to_csv([of.name for of in fields(Summary)], [asdict(summary) for summary in summaries])
 
 
 def markdown_table(summaries: Sequence[Summary], references: Mapping[str, Reference] | None = None) -> str:

@@ -20,7 +20,7 @@ from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.envs.registration import list_envs
 from sppo_rl.zoo.hyperparameters import Hyperparameters, load_hyperparameters
 from sppo_rl.zoo.models import build_model, make_training_env
-from sppo_rl.zoo.names import UsageError, algorithm_class, check_env_id, is_ours
+from sppo_rl.zoo.names import UsageError, algorithm_class, check_env_id, is_ours, plain_id
 
 EVALUATIONS = "evaluations.csv"
 BEST_MODEL = "best_model.zip"
@@ -109,6 +109,7 @@ def horizon(env_id: str) -> int:
     :param env_id: a Gymnasium id
     """
     ours = {env.id: env.horizon for env in list_envs()}
+    env_id = plain_id(env_id)
     return ours.get(env_id) or gym.spec(env_id).max_episode_steps or LONGEST_EPISODE
 
 

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     :param parser: of this command
     """
     parser.add_argument("--algo", default="sppo", metavar="NAME", help=f"{options.algorithms_help()} (default sppo)")
-    parser.add_argument("--env", metavar="ID", help="environment id; 'sppo-rl envs' lists them")
+    options.add_env(parser, required=False)
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--timesteps", type=int, metavar="N", help="length in environment steps (default: the YAML file's)")

@@ -26,7 +26,7 @@ import yaml
 
 from sppo_rl.zoo import options, provenance
 from sppo_rl.zoo.hyperparameter_files import with_entry
-from sppo_rl.zoo.hyperparameters import file_of, read_entry
+from sppo_rl.zoo.hyperparameters import entry_key, file_of, read_entry, read_file
 from sppo_rl.zoo.names import LABELS, UsageError, file_name
 from sppo_rl.zoo.results import write_atomically
 from sppo_rl.zoo.runs import RunSpec
@@ -87,7 +87,8 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"\n{note}\n\n{yaml.safe_dump({arguments.env: entry}, sort_keys=False)}")
     if arguments.write:
         target = file_of(arguments.algo, arguments.conf_file)
-        write_atomically(target, with_entry(target.read_text(encoding="utf-8"), arguments.env, entry, note))
+        key = entry_key(read_file(arguments.algo, arguments.conf_file), arguments.env)
+        write_atomically(target, with_entry(target.read_text(encoding="utf-8"), key, entry, note))
         print(f"Written: {target}")
     return 0
 
