@@ -53,7 +53,8 @@ class EvaluationCallback(BaseCallback):
     :param csv_path: file to write, or ``None``
     :param best_model_path: ``.zip`` file for the model with the best sampled success rate so far (best mean return where a task
         reports no success), or ``None``
-    :param stop_after_episodes: ends the training at the first end of an update with this many episodes played, or ``None``
+    :param stop_after_episodes: ends the training at the first end of an update with this many episodes played, or ``None``; schedules of
+        this package's algorithms then follow episodes, where those of SB3 follow time steps
     :param verbose: 1 prints a line for each evaluation
     :raises ValueError: if ``every`` is not positive or ``unit`` is unknown
     """
@@ -113,6 +114,8 @@ class EvaluationCallback(BaseCallback):
             self._counters.update(episodes=0, seconds=0.0)
         self.rows = self.read_rows() if self.model.num_timesteps else []
         self._write_rows()
+        if self.stop_after_episodes is not None and hasattr(self.model, "episode_budget"):
+            self.model.episode_budget = self.stop_after_episodes
         self._venv = make_evaluation_env(self.model, self.env, self.n_episodes)
         self._next = 0.0 if not self.rows else self._following(self.rows[-1][self.unit])
         self._evaluated_update = -1

@@ -90,6 +90,10 @@ class EpisodicAlgorithm(BaseAlgorithm):
         self.max_episode_steps = max_episode_steps
         self._rng = np.random.default_rng()
         self._notices = Notices()
+        self.num_episodes = 0
+        """Episodes so far, greedy ones included."""
+        self.episode_budget: int | None = None
+        """Episodes after which a callback ends this call of ``learn()``; schedules then follow episodes. Set when training starts."""
         self.num_tokens = 0
         """Tokens of all responses so far, greedy ones included; 0 where episodes are not made of tokens."""
         self.interrupted = False
@@ -155,8 +159,9 @@ class EpisodicAlgorithm(BaseAlgorithm):
             total_timesteps, callback, reset_num_timesteps, tb_log_name or type(self).__name__, progress_bar
         )
         assert self.env is not None
+        self.episode_budget = None
         if reset_num_timesteps:
-            self.num_tokens = 0
+            self.num_tokens = self.num_episodes = 0
         callback.on_training_start(locals(), globals())
         iteration = 0
         while self.num_timesteps < total_timesteps:
@@ -177,6 +182,16 @@ class EpisodicAlgorithm(BaseAlgorithm):
                 self.dump_logs(iteration)
         callback.on_training_end()
         return self
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        if self.episode_budget is not None:
+            # the last update may overshoot
+            num_timesteps, total_timesteps = min(self.num_episodes, self.episode_budget), self.episode_budget
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+
+    def _excluded_save_params(self) -> list[str]:
+        # of a call of learn(), not of the model
+        return [*super()._excluded_save_params(), "episode_budget"]
 
     def _init_callback(self, callback: MaybeCallback, progress_bar: bool = False) -> BaseCallback:
         together = super()._init_callback(callback, progress_bar=False)
@@ -273,6 +288,7 @@ class EpisodicAlgorithm(BaseAlgorithm):
 
     def _count(self, infos: list[dict[str, Any]], greedy: bool) -> None:
         """Count finished episodes, and their tokens where the environment tells them."""
+        self.num_episodes += len(infos)
         if not greedy:
             self._episode_num += len(infos)
             self._update_info_buffer(infos, np.ones(len(infos), dtype=bool))

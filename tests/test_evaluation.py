@@ -252,6 +252,33 @@ def test_greedy_episodes_of_remax_count_towards_the_budget():
     assert model._n_updates == 2
 
 
+@pytest.mark.parametrize(("algo", "remaining"), [(GRPO, [0.75, 0.5, 0.25, 0.0]), (ReMax, [0.5, 0.0])])
+def test_schedules_follow_a_budget_of_episodes(algo, remaining, tmp_path):
+    class Rates(BaseCallback):
+        def __init__(self, updates=10):
+            super().__init__()
+            self.updates, self.seen = updates, []
+
+        def _on_rollout_start(self):
+            self.seen.append(self.model.policy.optimizer.param_groups[0]["lr"])
+
+        def _on_step(self):
+            return len(self.seen) <= self.updates
+
+    def evaluation():
+        return EvaluationCallback(CARTPOLE, 32, "episodes", n_episodes=2, stop_after_episodes=32)
+
+    model = algo("MlpPolicy", CARTPOLE, n_episodes=8, group_size=1 if algo is ReMax else 4, learning_rate="lin_1e-3", seed=0)
+    # far more steps than the episodes take
+    model.learn(10**6, callback=[evaluation(), rates := Rates()])
+    assert rates.seen[1:] == pytest.approx([1e-3 * share for share in remaining])
+    # without the budget, and in a model that was saved, time steps count again
+    model.save(tmp_path / "model.zip")
+    for other in (model, algo.load(tmp_path / "model.zip", env=make_batched(CARTPOLE, 8))):
+        other.learn(10**6, callback=(rates := Rates(updates=1)))
+        assert rates.seen[1] > 0.99e-3
+
+
 def test_a_run_that_goes_on_keeps_its_rows_and_repeats_those_after_its_checkpoint(tmp_path):
     def callback():
         return EvaluationCallback(CARTPOLE, 200, n_episodes=2, csv_path=tmp_path / "e.csv")

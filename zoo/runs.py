@@ -20,7 +20,7 @@ from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.envs.registration import list_envs
 from sppo_rl.zoo.hyperparameters import Hyperparameters, load_hyperparameters
 from sppo_rl.zoo.models import build_model, make_training_env
-from sppo_rl.zoo.names import UsageError, algorithm_class, check_env_id, is_ours, plain_id
+from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, is_ours, plain_id
 
 EVALUATIONS = "evaluations.csv"
 BEST_MODEL = "best_model.zip"
@@ -29,8 +29,8 @@ CONFIG = "config.yml"
 CHECKPOINTS = "checkpoints"
 CHECKPOINTS_IN_A_RUN = 50
 """An exact checkpoint is written this often in a run, roughly."""
-LONGEST_EPISODE = 1000
-"""Assumed for a budget of episodes on an environment that states no limit."""
+LONGEST_EPISODE = 10_000
+"""An episode ends here at the latest where neither the environment nor ``max_episode_steps`` states a limit; the constructor's default."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,13 @@ class RunSpec:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}.")
-        self.hyperparameters()
+        kwargs = self.hyperparameters().kwargs
+        schedules = [f"{key}={value}" for key, value in kwargs.items() if isinstance(value, str) and value.startswith("lin_")]
+        if schedules and self.episodes is not None and not is_ours(self.algo):
+            raise UsageError(
+                f"{LABELS[self.algo]}'s schedules follow time steps, and how many {self.episodes} episodes will take is not known before: "
+                f"{schedules[0]} would hardly change. Give a constant, or the length of the run in time steps (--timesteps)."
+            )
         return self
 
     def hyperparameters(self) -> Hyperparameters:
@@ -99,18 +105,24 @@ class RunSpec:
     @property
     def total_timesteps(self) -> int:
         """What ``learn()`` is given: for a budget of episodes, the most steps they can take."""
-        return self.length if self.episodes is None else self.episodes * horizon(self.env_id)
+        return self.length if self.episodes is None else self.episodes * self.horizon
+
+    @property
+    def horizon(self) -> int:
+        """The longest an episode can last."""
+        return horizon(self.env_id, self.hyperparameters().kwargs.get("max_episode_steps", LONGEST_EPISODE))
 
 
-def horizon(env_id: str) -> int:
+def horizon(env_id: str, without_limit: int = LONGEST_EPISODE) -> int:
     """
     Give the longest an episode can last.
 
     :param env_id: a Gymnasium id
+    :param without_limit: where the environment states no limit
     """
     ours = {env.id: env.horizon for env in list_envs()}
     env_id = plain_id(env_id)
-    return ours.get(env_id) or gym.spec(env_id).max_episode_steps or LONGEST_EPISODE
+    return ours.get(env_id) or gym.spec(env_id).max_episode_steps or without_limit
 
 
 def run(
@@ -171,7 +183,7 @@ def run(
     )
     together: list[BaseCallback] = [evaluation]
     if is_ours(spec.algo):
-        steps_in_update = hyperparameters.kwargs.get("n_episodes", 16) * horizon(spec.env_id)
+        steps_in_update = hyperparameters.kwargs.get("n_episodes", 16) * spec.horizon
         updates = max(spec.total_timesteps // steps_in_update, 1)
         together.append(CheckpointCallback(folder / CHECKPOINTS, every_updates=max(updates // CHECKPOINTS_IN_A_RUN, 1)))
     for callback in callbacks:

@@ -20,10 +20,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo import enjoy
 from sppo_rl.zoo.cli import COMMANDS, main
-from sppo_rl.zoo.hyperparameters import read_file
+from sppo_rl.zoo.hyperparameters import defaults_of, read_file
 from sppo_rl.zoo.models import build_model, load_model
 from sppo_rl.zoo.names import ALGORITHMS, UsageError
-from sppo_rl.zoo.runs import RunSpec, read_config, run
+from sppo_rl.zoo.runs import LONGEST_EPISODE, RunSpec, read_config, run
 
 CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
 TINY = [
@@ -190,6 +190,55 @@ def test_resume_goes_on_with_a_killed_run_bit_for_bit(tmp_path, capsys):
     assert unclocked[0] == unclocked[1]
     assert main(["train", "--resume", str(folder)]) == 1
     assert "complete" in capsys.readouterr().err
+
+
+class Long(gym.Env):
+    """Episodes of 2,500 steps, without a limit that anyone could know of."""
+
+    observation_space = gym.spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        return np.zeros(1, np.float32), 0.0, self.steps == 2500, False, {}
+
+
+@pytest.fixture
+def long_env():
+    gym.register("Long-v0", Long)
+    yield "Long-v0"
+    gym.registry.pop("Long-v0")
+
+
+def test_a_budget_of_episodes_is_played_where_no_limit_is_stated(long_env, tmp_path):
+    overrides = {"n_episodes": 2, "n_epochs": 1}
+    spec = RunSpec("grpo", long_env, episodes=6, overrides={**overrides, "group_size": 2}, eval_episodes=1).check()
+    _, evaluation = run(spec, tmp_path)
+    assert evaluation.rows[-1]["episodes"] == 6
+    assert replace(spec, overrides={"max_episode_steps": 300}).total_timesteps == 6 * 300
+    assert defaults_of(ALGORITHMS["sppo"])["max_episode_steps"] == LONGEST_EPISODE
+
+
+def test_a_resumed_run_goes_on_with_its_schedule(tmp_path):
+    overrides = {"n_episodes": 8, "learning_rate": "lin_1e-2"}
+    spec = RunSpec("sppo", CARTPOLE, episodes=40, prior=False, overrides=overrides, eval_episodes=1).check()
+    whole, _ = run(spec, tmp_path / "whole")
+    with pytest.raises(Killed):
+        run(spec, tmp_path / "killed", [KillAt(3)])
+    resumed, _ = run(spec, tmp_path / "killed", resume=True)
+    assert whole.policy.optimizer.param_groups[0]["lr"] == 0.0
+    assert th.equal(weights(resumed), weights(whole))
+
+
+def test_stable_baselines_schedules_are_refused_with_a_budget_of_episodes():
+    spec = RunSpec("sb3-ppo", CARTPOLE, episodes=16, overrides={"learning_rate": "lin_1e-3"})
+    with pytest.raises(UsageError, match=r"PPO \(SB3\)'s schedules follow time steps.* learning_rate=lin_1e-3 .*--timesteps"):
+        spec.check()
+    replace(spec, episodes=None, timesteps=16).check()
 
 
 def test_a_run_can_be_repeated_from_its_config(tmp_path):
