@@ -25,6 +25,7 @@ from sppo_rl.evaluation import evaluation_seeds
 from sppo_rl.zoo import options
 from sppo_rl.zoo.evaluate import chosen_model
 from sppo_rl.zoo.names import UsageError, check_env_id
+from sppo_rl.zoo.runs import LONGEST_EPISODE
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,34 +60,35 @@ def run(arguments: argparse.Namespace) -> int:
     th.manual_seed(arguments.seed)
     with imageio.get_writer(arguments.output, **writer_options(arguments.output, fps)) as video:
         for number, seed in enumerate(evaluation_seeds(arguments.episodes, arguments.seed), start=1):
-            steps, total, info = play(model, env, int(seed), arguments.greedy, video)
+            steps, total, info, over = play(model, env, int(seed), arguments.greedy, video)
             verdict = "" if "is_success" not in info else ", success" if info["is_success"] else ", no success"
-            print(f"episode {number}: {steps} steps, return {total:.2f}{verdict}")
+            cut = "" if over else ", cut short: the environment sets no end"
+            print(f"episode {number}: {steps} steps, return {total:.2f}{verdict}{cut}")
     env.close()
     print(f"Written: {arguments.output}")
     return 0
 
 
-def play(model: BaseAlgorithm, env: gym.Env, seed: int, greedy: bool, video: Any) -> tuple[int, float, dict[str, Any]]:
+def play(model: BaseAlgorithm, env: gym.Env, seed: int, greedy: bool, video: Any) -> tuple[int, float, dict[str, Any], bool]:
     """
-    Play one episode and film it.
+    Play one episode and film it; like an evaluation, no longer than the model's ``max_episode_steps``.
 
     :param model: chooses actions
     :param env: with ``render_mode="rgb_array"``
     :param seed: of the initial state
     :param greedy: the most likely actions instead of samples
     :param video: imageio writer
-    :return: number of steps, return, last info
+    :return: number of steps, return, last info, whether the episode ended
     """
     observation, info = env.reset(seed=seed)
     video.append_data(frame(env))
     steps, total, over = 0, 0.0, False
-    while not over:
+    while not over and steps < getattr(model, "max_episode_steps", LONGEST_EPISODE):
         action, _ = model.predict(observation, deterministic=greedy)
         observation, reward, terminated, truncated, info = env.step(action)
         video.append_data(frame(env))
         steps, total, over = steps + 1, total + float(reward), terminated or truncated
-    return steps, total, info
+    return steps, total, info, over
 
 
 def frame(env: gym.Env) -> np.ndarray:

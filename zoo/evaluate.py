@@ -16,8 +16,9 @@ import argparse
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.utils import check_for_correct_spaces
 
-from sppo_rl.evaluation import Evaluation, evaluate
+from sppo_rl.evaluation import Evaluation, evaluate, make_evaluation_env
 from sppo_rl.zoo import options
 from sppo_rl.zoo.agent import load_agent
 from sppo_rl.zoo.models import load_model
@@ -78,7 +79,29 @@ def chosen_model(arguments: argparse.Namespace) -> BaseAlgorithm:
         except FileNotFoundError as error:
             raise UsageError(str(error)) from error
         return shipped
-    return load_model(arguments.model, arguments.algo)
+    model = load_model(arguments.model, arguments.algo)
+    check_spaces(model, arguments.env)
+    return model
+
+
+def check_spaces(model: BaseAlgorithm, env_id: str) -> None:
+    """
+    Check that a model fits an environment.
+
+    :param model: any
+    :param env_id: a Gymnasium id
+    :raises UsageError: if it was trained on other spaces; says on which
+    """
+    venv = make_evaluation_env(model, env_id, 1)
+    try:
+        check_for_correct_spaces(venv, model.observation_space, model.action_space)
+    except ValueError as error:
+        raise UsageError(
+            f"The model does not fit {env_id}: it was trained on observations {model.observation_space} and actions "
+            f"{model.action_space}, and these are {venv.observation_space} and {venv.action_space}. Name the environment of its training."
+        ) from error
+    finally:
+        venv.close()
 
 
 def describe(result: Evaluation) -> str:

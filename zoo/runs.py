@@ -154,6 +154,8 @@ def run(
         cls: Any = algorithm_class(spec.algo)
         model = load_checkpoint(cls, folder / CHECKPOINTS, env=env, device=spec.device)
     if model is not None:
+        # what was saved may be relative to another working folder
+        model.tensorboard_log = str(folder) if tensorboard else None
         announce(f"Resumed at {model.num_timesteps:,} steps.")
     else:
         model, from_prior = build_model(

@@ -16,6 +16,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
@@ -130,7 +131,8 @@ def measure(env_id: str, kind: str, n_episodes: int, seed: int) -> dict[str, Any
         except FileNotFoundError:
             return {"status": "absent"}
     else:
-        models = [SPPO("MlpPolicy", env_id, n_episodes=1, seed=number, device="cpu") for number in range(UNTRAINED_NETWORKS)]
+        policy = "MultiInputPolicy" if _has_dict_observations(env_id) else "MlpPolicy"
+        models = [SPPO(policy, env_id, n_episodes=1, seed=number, device="cpu") for number in range(UNTRAINED_NETWORKS)]
     each = max(n_episodes // len(models), 1)
     sampled, greedy = (
         [evaluate(model, env_id, each, deterministic, seed + k) for k, model in enumerate(models)]
@@ -144,6 +146,14 @@ def measure(env_id: str, kind: str, n_episodes: int, seed: int) -> dict[str, Any
         "greedy_mean_return": float(np.mean([found.mean_return for found in greedy])),
         "episodes": each * len(models),
     }
+
+
+def _has_dict_observations(env_id: str) -> bool:
+    env = gym.make(env_id)
+    try:
+        return isinstance(env.observation_space, gym.spaces.Dict)
+    finally:
+        env.close()
 
 
 def _end_with_parent() -> None:

@@ -8,17 +8,17 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import gymnasium as gym
-import imageio.v2 as imageio
 import numpy as np
 import pytest
 import torch as th
 import yaml
 from stable_baselines3.common.callbacks import BaseCallback
 
+from sppo_rl import SPPO
 from sppo_rl.callbacks import read_evaluations
-from sppo_rl.zoo import enjoy
 from sppo_rl.zoo.cli import COMMANDS, main
 from sppo_rl.zoo.hyperparameters import defaults_of, read_file
 from sppo_rl.zoo.models import build_model, load_model
@@ -172,18 +172,24 @@ class KillAt(BaseCallback):
         return True
 
 
-def test_resume_goes_on_with_a_killed_run_bit_for_bit(tmp_path, capsys):
+def test_resume_goes_on_with_a_killed_run_bit_for_bit(tmp_path, capsys, monkeypatch):
     spec = RunSpec(
         "sppo", CARTPOLE, seed=5, episodes=80, prior=False, overrides={"n_episodes": 8}, eval_every=16, eval_episodes=3
     ).check()
     whole, _ = run(spec, tmp_path / "whole")
     folder = tmp_path / "sppo" / "sppo_rl-PrecisionCartPole200-v0_1"
+    # started in another working folder
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(Killed):
-        run(spec, folder, [KillAt(6)])
+        run(spec, Path("..") / folder.relative_to(tmp_path), [KillAt(6)], tensorboard=True)
+    monkeypatch.chdir(tmp_path)
     before = read_evaluations(folder / "evaluations.csv")
     assert main(["train", "--resume", "--env", CARTPOLE, "--log-folder", str(tmp_path)]) == 0
     assert "Resumed at" in capsys.readouterr().out
     assert th.equal(weights(load_model(folder / "last_model.zip")), weights(whole))
+    # TensorBoard's files are with the run
+    assert len(list((folder / "tensorboard_1").glob("events*"))) == 2
     after, expected = read_evaluations(folder / "evaluations.csv"), read_evaluations(tmp_path / "whole" / "evaluations.csv")
     assert after[: len(before)] == before
     unclocked = [[{**row, "seconds": 0} for row in rows] for rows in (after, expected)]
@@ -305,28 +311,14 @@ def test_evaluate_prints_both_success_rates_with_intervals(capsys):
         assert rate > 0.05
 
 
-# ------------------------------------------------------------------ enjoy
-
-
-def test_enjoy_writes_a_video_with_a_frame_for_each_state(tmp_path, capsys):
-    output = tmp_path / "video.mp4"
-    assert main(["enjoy", "--prior", "--env", CARTPOLE, "-o", str(output), "--episodes", "1", "--greedy"]) == 0
-    steps = int(re.search(r"episode 1: (\d+) steps", capsys.readouterr().out).group(1))
-    with imageio.get_reader(output) as video:
-        assert video.count_frames() == steps + 1
-
-
-def test_enjoy_says_what_to_do_where_nothing_can_be_drawn(monkeypatch):
-    class NoScreen(gym.Env):
-        def reset(self, *, seed=None, options=None):
-            return 0, {}
-
-        def render(self):
-            raise AttributeError("'NoneType' object has no attribute 'glGetError'")
-
-    monkeypatch.setattr(gym, "make", lambda *args, **kwargs: NoScreen())
-    with pytest.raises(UsageError, match="MUJOCO_GL=egl"):
-        enjoy.make_rendered("sppo_rl/Hopper-v0")
+@pytest.mark.parametrize("command", [["evaluate"], ["enjoy", "-o", "car.mp4"]])
+def test_a_model_of_other_spaces_is_refused(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    SPPO("MlpPolicy", CARTPOLE, n_episodes=1).save("pole.zip")
+    assert main([*command, "--model", "pole.zip", "--env", "sppo_rl/MountainCar-v0"]) == 1
+    assert re.search(
+        r"does not fit sppo_rl/MountainCar-v0: it was trained on .*\(4,\).* and these are .*\(2,\)", capsys.readouterr().err
+    )
 
 
 # ------------------------------------------------------------------ compare

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 
+import gymnasium as gym
+import numpy as np
 import pytest
 
 from sppo_rl.callbacks import EvaluationCallback
 from sppo_rl.zoo import compare as command
 from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.results import read_references, read_results
-from sppo_rl.zoo.worker import RESULT
+from sppo_rl.zoo.worker import RESULT, measure
 
 CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
 PENDULUM = "sppo_rl/Pendulum-v0"
@@ -94,3 +96,21 @@ def test_a_failed_run_says_how_it_is_tried_again(tmp_path, done):
     result.unlink()
     assert main(words(tmp_path, "grpo")) == 1
     assert len(done) == tried + 1
+
+
+class Words(gym.Env):
+    observation_space = gym.spaces.Dict(a=gym.spaces.Box(-1.0, 1.0, (2,)), b=gym.spaces.Discrete(3))
+    action_space = gym.spaces.Discrete(2)
+
+    def reset(self, *, seed=None, options=None):
+        return {"a": np.zeros(2, np.float32), "b": 1}, {}
+
+    def step(self, action):
+        return self.reset()[0], 0.5, True, False, {}
+
+
+def test_untrained_networks_are_measured_on_dictionaries_too(monkeypatch):
+    monkeypatch.setitem(gym.registry, "Words-v0", gym.envs.registration.EnvSpec("Words-v0", Words))
+    found = measure("Words-v0", "untrained", 10, 0)
+    assert (found["mean_return"], found["greedy_mean_return"], found["episodes"]) == (0.5, 0.5, 10)
+    assert np.isnan(found["success"])
