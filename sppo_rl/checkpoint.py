@@ -33,7 +33,15 @@ _DAMAGED = (zipfile.BadZipFile, KeyError, EOFError, OSError, NotImplementedError
 """What zipfile raises for a file that was cut short or overwritten; which of them depends on where."""
 
 
-_COUNTERS = ("num_timesteps", "_episode_num", "num_tokens", "ep_info_buffer", "ep_success_buffer", "_run_counters")
+_COUNTERS = (
+    "num_timesteps",
+    "num_episodes",
+    "_episode_num",
+    "num_tokens",
+    "ep_info_buffer",
+    "ep_success_buffer",
+    "_run_counters",
+)
 """What a collection counts on, beside the state of generators and environments."""
 
 

@@ -19,7 +19,7 @@ FOLDER = Path(__file__).resolve().parent / "agents"
 """Where the shipped agents are."""
 
 
-def load_agent(env_id: str, **kwargs: Any) -> SequenceAlgorithm:
+def load_agent(env_id: str, path: str | Path | None = None, **kwargs: Any) -> SequenceAlgorithm:
     """
     Load the trained agent of a task, ready for ``predict()``, or for more ``learn()`` with a fresh critic.
 
@@ -29,11 +29,14 @@ def load_agent(env_id: str, **kwargs: Any) -> SequenceAlgorithm:
         actions, _ = model.predict(observations, deterministic=True)
 
     :param env_id: id of a task that has a trained agent
+    :param path: of an agent that ``sppo-rl train-agent`` has made (``.npz``); ``None`` for the shipped one
     :param kwargs: for the algorithm's constructor
     :raises FileNotFoundError: if there is none for this id; says for which there is one
     """
-    path = FOLDER / f"{file_name(env_id)}.npz"
+    path = FOLDER / f"{file_name(env_id)}.npz" if path is None else Path(path)
     if not path.is_file():
+        if path.parent != FOLDER:
+            raise FileNotFoundError(f"There is no file {path}.")
         known = list_agents()
         raise FileNotFoundError(
             f"There is no trained agent for {env_id!r}.{suggestion(env_id, known)} Agents ship for: {', '.join(known) or 'none'}."

@@ -4,7 +4,7 @@
   sppo-rl enjoy --agent --env sppo_rl/Pendulum-v0 -o pendulum.mp4
   sppo-rl enjoy --prior --env sppo_rl/LunarLander-v0 -o lander.gif --episodes 5 --greedy
 
-The file's ending chooses its format (.mp4, .gif, ...).
+The file's ending chooses its format: .mp4, .gif, .mkv, .avi, .mov or .webm.
 """
 
 from __future__ import annotations
@@ -26,6 +26,8 @@ from sppo_rl.zoo import options
 from sppo_rl.zoo.evaluate import chosen_model
 from sppo_rl.zoo.names import UsageError, check_env_id
 from sppo_rl.zoo.runs import LONGEST_EPISODE
+
+FORMATS = (".mp4", ".gif", ".mkv", ".avi", ".mov", ".webm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,6 +54,10 @@ def run(arguments: argparse.Namespace) -> int:
     check_env_id(arguments.env)
     if arguments.episodes < 1:
         raise UsageError(f"--episodes must be at least 1, got {arguments.episodes}.")
+    if arguments.output.suffix not in FORMATS:
+        raise UsageError(
+            f"The file's ending chooses the video's format ({', '.join(FORMATS)}); got {arguments.output.name!r}."
+        )
     choose_renderer()
     model = chosen_model(arguments)
     env = make_rendered(arguments.env)
@@ -115,9 +121,11 @@ def writer_options(path: Path, fps: float) -> dict[str, Any]:
 
 
 def choose_renderer() -> None:
-    """Without a screen MuJoCo must be told, before it is imported, to draw off-screen."""
-    if sys.platform == "linux" and not os.environ.get("DISPLAY") and "mujoco" not in sys.modules:
-        os.environ.setdefault("MUJOCO_GL", "egl")
+    """Without a screen MuJoCo must be told, before it is imported, to draw off-screen; SDL complains otherwise."""
+    if sys.platform == "linux" and not os.environ.get("DISPLAY"):
+        if "mujoco" not in sys.modules:
+            os.environ.setdefault("MUJOCO_GL", "egl")
+        os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
 
 
 def make_rendered(env_id: str) -> gym.Env:

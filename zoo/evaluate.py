@@ -3,7 +3,8 @@
   sppo-rl evaluate --model logs/sppo/sppo_rl-Pendulum-v0_1 --env sppo_rl/Pendulum-v0
   sppo-rl evaluate --prior --env sppo_rl/Pendulum-v0 -n 2000
   sppo-rl evaluate --agent --env sppo_rl/Pendulum-v0
-  sppo-rl evaluate --model run/export --benchmarks aime24 amc23 math500 -k 16
+  sppo-rl evaluate --model agents/sppo_rl-Pendulum-v0.npz --env sppo_rl/Pendulum-v0
+  sppo-rl evaluate --model run --benchmarks aime24 amc23 math500 -k 16
 
 A control task (--env): exactly n episodes, sampled and greedy, each from a seed of its own; equal --seed means equal initial states
 for every model. A language model (--benchmarks): avg@k, pass@k and maj@k, every problem exactly k times; completions are kept as JSONL,
@@ -13,6 +14,7 @@ and the same command goes on where it was interrupted.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -73,9 +75,16 @@ def chosen_model(arguments: argparse.Namespace) -> BaseAlgorithm:
     :param arguments: parsed
     :raises UsageError: if there is none, or it was trained on other spaces
     """
-    if arguments.prior or arguments.agent:
+    weights = Path(arguments.model) if arguments.model and Path(arguments.model).suffix == ".npz" else None
+    if arguments.prior or arguments.agent or weights:
+        if arguments.algo is not None:
+            raise UsageError(
+                "--algo belongs to a --model that was saved by a run; priors and agents say by themselves what they are."
+            )
         try:
-            shipped: BaseAlgorithm = (load_agent if arguments.agent else load_prior)(arguments.env)
+            shipped: BaseAlgorithm = (
+                load_prior(arguments.env, path=weights) if not arguments.agent else load_agent(arguments.env)
+            )
         except FileNotFoundError as error:
             raise UsageError(str(error)) from error
         return shipped

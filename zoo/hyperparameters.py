@@ -113,6 +113,24 @@ def read_entry(algo: str, env_id: str, conf_file: Path | None) -> dict[str, Any]
     return table[key]
 
 
+def left_out(algo: str, env_id: str, entry: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """
+    Compare an entry of the user's own with the package's, which it replaces as a whole.
+
+    :param algo: name on the command line
+    :param env_id: a Gymnasium id
+    :param entry: of the user's file
+    :return: name of a parameter that it leaves out → the constructor's default, which therefore holds, and the package's value
+    """
+    shipped = read_file(algo).get(plain_id(env_id)) or {}
+    defaults = defaults_of(algorithm_class(algo))
+    return {
+        name: (defaults[name], value)
+        for name, value in shipped.items()
+        if name not in entry and name in defaults and defaults[name] != value
+    }
+
+
 def entry_key(table: Mapping[str, Any], env_id: str) -> str:
     """
     Say under which key an environment's settings stand.

@@ -92,14 +92,16 @@ def load_model(path: str | Path, algo: str | None = None, device: str = "cpu") -
     """
     Load a model that a run has saved.
 
-    :param path: a ``.zip`` file, or the folder of a run (its best model is taken)
+    :param path: a ``.zip`` file, or the folder of a run (its best model is taken, or the only one that is there)
     :param algo: name on the command line; ``None`` finds it in the run's ``config.yml``, or in the file itself
     :param device: where to
     :raises UsageError: if there is no such file, or it does not say of which algorithm it is
     """
     path = Path(path)
     if path.is_dir():
-        path = path / "best_model.zip"
+        # rl_zoo3 names the last model after the environment, and keeps a best one only where it has evaluated
+        models = list(path.glob("*.zip"))
+        path = models[0] if len(models) == 1 else path / "best_model.zip"
     if not path.exists() and path.with_suffix(".zip").exists():
         path = path.with_suffix(".zip")
     if not path.exists():

@@ -85,7 +85,9 @@ def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:
     :param required: whether the command can do nothing without
     """
     which = parser.add_mutually_exclusive_group(required=required)
-    which.add_argument("--model", metavar="PATH", help="a .zip file, or the folder of a run (its best model)")
+    which.add_argument(
+        "--model", metavar="PATH", help="a .zip file, the folder of a run (its best model), or a prior's or agent's .npz"
+    )
     which.add_argument("--prior", action="store_true", help="the shipped prior of the environment")
     which.add_argument("--agent", action="store_true", help="the shipped trained agent of the environment")
     parser.add_argument(

@@ -13,6 +13,7 @@ import torch as th
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import get_device
 
 from sppo_rl import __version__
 from sppo_rl.callbacks import EvaluationCallback, save_atomically
@@ -79,6 +80,10 @@ class RunSpec:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{name} must be at least 1, got {value}.")
+        try:
+            get_device(self.device)
+        except RuntimeError as error:
+            raise UsageError(f"device must be cpu, cuda, auto or what PyTorch calls one, got {self.device!r}.") from error
         kwargs = self.hyperparameters().kwargs
         schedules = [f"{key}={value}" for key, value in kwargs.items() if isinstance(value, str) and value.startswith("lin_")]
         if schedules and self.episodes is not None and not is_ours(self.algo):

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch as th
 
 from sppo_rl.zoo import options
-from sppo_rl.zoo.hyperparameters import parse_overrides, read_entry
+from sppo_rl.zoo.hyperparameters import left_out, parse_overrides, read_entry
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, file_name, is_ours
 from sppo_rl.zoo.progress import RunProgress, describe_row
 from sppo_rl.zoo.runs import CONFIG, LAST_MODEL, RunSpec, read_config
@@ -100,6 +100,12 @@ def _train(spec: RunSpec, folder: Path, arguments: argparse.Namespace, resume: b
     print(f"{LABELS[spec.algo]} on {spec.env_id}, seed {spec.seed}, {spec.length:,} {spec.unit}; folder {folder}")
     if not spec.hyperparameters().has_entry:
         print(f"No entry for {spec.env_id} in zoo/hyperparams/{spec.algo}.yml: using the algorithm's defaults.")
+    missing = left_out(spec.algo, spec.env_id, spec.entry) if spec.entry is not None and not resume else {}
+    if missing:
+        listed = ", ".join(f"{name}: {default} ({shipped})" for name, (default, shipped) in missing.items())
+        print(
+            f"Your file replaces the package's entry. What it leaves out is the constructor's default (the package's value): {listed}"
+        )
     progress = RunProgress(spec.length, spec.unit)
     _, evaluation = train_run(
         spec, folder, [progress], resume=resume, tensorboard=True, verbose=arguments.verbose, announce=print

@@ -1,17 +1,23 @@
-"""What a folder's results are made of when a comparison is asked for in parts, and what its failed runs say."""
+"""Comparisons: what a folder's results are made of when it is asked for in parts, what failed runs say, and that a killed one goes on."""
 
 from __future__ import annotations
 
 import json
+import re
+import signal
+import subprocess
+import sys
+import time
 
 import gymnasium as gym
 import numpy as np
 import pytest
 
-from sppo_rl.callbacks import EvaluationCallback
+from sppo_rl.callbacks import EvaluationCallback, read_evaluations
 from sppo_rl.zoo import compare as command
 from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.results import read_references, read_results
+from sppo_rl.zoo.runs import RunSpec, run
 from sppo_rl.zoo.worker import RESULT, measure
 
 CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
@@ -114,3 +120,86 @@ def test_untrained_networks_are_measured_on_dictionaries_too(monkeypatch):
     found = measure("Words-v0", "untrained", 10, 0)
     assert (found["mean_return"], found["greedy_mean_return"], found["episodes"]) == (0.5, 0.5, 10)
     assert np.isnan(found["success"])
+
+
+# ------------------------------------------------------------------ compare
+
+COMPARISON = [
+    "compare", "--env", CARTPOLE, "--algos", "sppo", "ppo", "sb3-ppo", "--seeds", "1", "--episodes", "800", "--eval-every", "100",
+    "--eval-episodes", "5", "--no-prior", "--jobs", "1", "--hyperparams", "sppo.n_episodes=8", "sb3-ppo.n_envs=4",
+    "sb3-ppo.n_steps=100", "sb3-ppo.batch_size=400", "ppo.learning_rate=1e38",
+]  # fmt: skip
+
+
+def without_clock(path):
+    return [{**row, "seconds": 0} for row in read_evaluations(path)]
+
+
+def test_each_algorithm_has_its_own_file_in_a_folder(tmp_path, monkeypatch):
+    for algo, n_episodes in (("sppo", 3), ("ppo", 5)):
+        (tmp_path / f"{algo}.yml").write_text(f"{CARTPOLE}: {{n_episodes: {n_episodes}}}\n")
+    seen = []
+    monkeypatch.setattr("sppo_rl.zoo.compare.compare", lambda specs, *more: seen.extend(specs) or 0)
+    words = ["compare", "--env", CARTPOLE, "--algos", "sppo", "ppo", "--seeds", "1", "-params", "ppo.n_epochs=2"]
+    assert main([*words, "--conf-file", str(tmp_path), "-o", str(tmp_path / "out")]) == 0
+    assert [spec.hyperparameters().kwargs for spec in seen] == [{"n_episodes": 3}, {"n_episodes": 5, "n_epochs": 2}]
+
+
+def test_a_killed_comparison_goes_on_where_it_was_and_gives_the_same_results(tmp_path, capsys):
+    folder = tmp_path / "comparison"
+    run_folder = folder / "runs" / "sppo_rl-PrecisionCartPole200-v0" / "sppo" / "seed_0"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sppo_rl.zoo.cli", *COMPARISON, "-o", str(folder)], stdout=subprocess.DEVNULL
+    )
+    evaluations = run_folder / "evaluations.csv"
+    deadline = time.monotonic() + 120
+    while not (
+        evaluations.exists() and len(evaluations.read_text().splitlines()) > 3 and list(run_folder.glob("checkpoints/*.zip"))
+    ):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(0.5)
+    killed = evaluations.read_text()
+    assert not (run_folder / "result.json").exists()
+    time.sleep(0.5)
+    # the worker ended with its parent
+    assert evaluations.read_text() == killed
+
+    # PPO's learning rate makes its run fail, which the status says, and no other run minds
+    assert main([*COMPARISON, "-o", str(folder)]) == 1
+    assert "1 of 4 jobs done before" in capsys.readouterr().out
+    for algo, overrides in (("sppo", {"n_episodes": 8}), ("sb3-ppo", {"n_envs": 4, "n_steps": 100, "batch_size": 400})):
+        spec = RunSpec(algo, CARTPOLE, episodes=800, prior=False, overrides=overrides, eval_every=100, eval_episodes=5)
+        run(spec, tmp_path / algo)
+        ours = folder / "runs" / "sppo_rl-PrecisionCartPole200-v0" / algo / "seed_0" / "evaluations.csv"
+        assert without_clock(ours) == without_clock(tmp_path / algo / "evaluations.csv")
+    kept = read_evaluations(evaluations)
+    assert kept[1]["seconds"] == float(killed.splitlines()[2].split(",")[2])  # resumed, not repeated
+    assert {path.name for path in folder.iterdir()} == {
+        "runs",
+        "results.csv",
+        "summary.csv",
+        "references.csv",
+        "provenance.json",
+        "table.md",
+        "plot.png",
+    }
+    table = (folder / "table.md").read_text()
+    assert "| SPPO | 1 | 0." in table
+    assert "| PPO (SB3) | 1 | 0." in table
+    assert "| PPO | 0 (1 failed) | –" in table
+    assert re.search(r"- PPO, .*seed 0: .*(finite|NaN)", table)
+
+    # everything is done: nothing is run again, and other settings are refused
+    stamp = evaluations.stat().st_mtime_ns
+    assert main([*COMPARISON, "-o", str(folder)]) == 1
+    assert "4 of 4 jobs done before" in capsys.readouterr().out
+    assert evaluations.stat().st_mtime_ns == stamp
+    assert main(["plot", str(folder), "--x", "seconds"]) == 0
+    assert (folder / "plot_seconds.png").exists()
+    changed = ["400" if word == "800" else word for word in COMPARISON]
+    assert main([*changed, "-o", str(folder)]) == 1
+    assert "was made with episodes = 800, and now it is 400" in capsys.readouterr().err
