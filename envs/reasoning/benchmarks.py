@@ -120,7 +120,7 @@ def _prepared(key: str, source: _Source, rows: Any, instruction: str) -> Loaded:
         if not is_well_formed(answer):
             malformed.append(problem.id)
             continue
-        problems.append(Problem(problem.prompt, answer, problem.id, key, columns=problem.columns))
+        problems.append(Problem(problem.prompt, answer, problem.id, key, columns={**problem.columns, "answer": answer}))
     return Loaded(problems, malformed, duplicates)
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sppo_rl.envs.reasoning.golds import gold_answer, warn_of_unlikely_golds
+
 if TYPE_CHECKING:
     from sppo_rl.envs.reasoning.rewards import Scorer
 
@@ -19,7 +21,8 @@ BOXED_INSTRUCTION = "Please reason step by step, and put your final answer withi
 Message = dict[str, str]
 """``{"role": …, "content": …}``"""
 
-_PROMPT_COLUMNS = ("prompt", "messages", "problem", "question", "Problem", "Question")
+# "messages" last: in data sets for imitation they hold the solution too
+_PROMPT_COLUMNS = ("prompt", "problem", "question", "Problem", "Question", "messages")
 _ANSWER_COLUMNS = ("answer", "ground_truth", "final_answer", "Answer", "solution")
 _ID_COLUMNS = ("id", "unique_id", "ID", "index")
 
@@ -34,7 +37,7 @@ class Problem:
     :param id: names the problem in logs and completions
     :param source: name of the data set
     :param scorer: judges responses to this problem instead of the environment's verifier
-    :param columns: further fields of the record, for reward functions
+    :param columns: the fields of the record but for ``prompt``, for reward functions
     """
 
     prompt: str | tuple[tuple[str, str], ...]
@@ -62,12 +65,20 @@ def problem_from_record(record: Mapping[str, Any], number: int, source: str = ""
     Read one row: verl's schema (``prompt``, ``data_source``, ``reward_model``), TRL's prompt-only form (``prompt`` and any column with
     the answer), or a plain ``problem``/``question`` with an ``answer``.
 
+    A column ``messages`` is read where there is none of these, up to its last user turn: what follows is a solution. For the forms that
+    answers come in see :func:`~.golds.gold_answer`.
+
     :param record: the row
     :param number: its place, used where it has no id
     :param source: name of the data set, where the row has none
     :param instruction: added behind the problem, in the last user message
-    :raises ValueError: if there is no prompt or no answer
+    :raises ValueError: if it is no mapping, there is no prompt or no answer, or the prompt's messages do not end with the user's turn
     """
+    if not isinstance(record, Mapping):
+        raise ValueError(
+            f"Row {number} is a {type(record).__name__}, {str(record)[:60]!r}: a row must map columns to values, such as "
+            '{"problem": "1 + 1?", "answer": "2"}.'
+        )
     prompt_column = next((column for column in _PROMPT_COLUMNS if record.get(column) is not None), None)
     reward_model = record.get("reward_model")
     if isinstance(reward_model, Mapping) and reward_model.get("ground_truth") is not None:
@@ -83,24 +94,32 @@ def problem_from_record(record: Mapping[str, Any], number: int, source: str = ""
     identifier = next((record[column] for column in _ID_COLUMNS if record.get(column) is not None), None)
     if identifier is None and isinstance(extra, Mapping):
         identifier = extra.get("index")
-    used = {prompt_column, *_ID_COLUMNS}
     return Problem(
-        prompt=_with_instruction(record[prompt_column], instruction),
-        answer=str(answer),
+        prompt=_prompt(record[prompt_column], instruction, number, cut=prompt_column == "messages"),
+        answer=gold_answer(answer),
         id=str(number if identifier is None else identifier),
         source=str(record.get("data_source") or record.get("source") or source),
-        columns={name: value for name, value in record.items() if name not in used},
+        columns={name: value for name, value in record.items() if name != "prompt"},
     )
 
 
-def _with_instruction(prompt: Any, instruction: str) -> str | tuple[tuple[str, str], ...]:
+def _prompt(prompt: Any, instruction: str, number: int, cut: bool) -> str | tuple[tuple[str, str], ...]:
+    """Add the instruction; of messages those behind the last user turn are no prompt."""
     if isinstance(prompt, str):
         return f"{prompt}\n{instruction}" if instruction else prompt
     messages = [(str(message["role"]), str(message["content"])) for message in prompt]
-    if not messages:
-        raise ValueError("A prompt without messages.")
+    last = max((k for k, (role, _) in enumerate(messages) if role == "user"), default=None)
+    if last is None:
+        raise ValueError(f"The prompt of row {number} has no message with role 'user': {[role for role, _ in messages]}.")
+    if cut:
+        messages = messages[: last + 1]
+    if any(role == "assistant" for role, _ in messages[last:]):
+        raise ValueError(
+            f"The prompt of row {number} ends with the assistant's turn, {messages[-1][1][:60]!r}: the policy would see an answer. Cut "
+            "the messages behind the last one with role 'user'."
+        )
     if instruction:
-        messages[-1] = (messages[-1][0], f"{messages[-1][1]}\n{instruction}")
+        messages[last] = ("user", f"{messages[last][1]}\n{instruction}")
     return tuple(messages)
 
 
@@ -111,8 +130,11 @@ def from_records(records: Iterable[Mapping[str, Any]], source: str = "", instruc
     :param records: see :func:`problem_from_record`
     :param source: name of the data set
     :param instruction: added behind each problem; :data:`BOXED_INSTRUCTION` where the rows do not ask for a box themselves
+    :raises ValueError: as :func:`problem_from_record` does
     """
-    return [problem_from_record(record, number, source, instruction) for number, record in enumerate(records)]
+    problems = [problem_from_record(record, number, source, instruction) for number, record in enumerate(records)]
+    warn_of_unlikely_golds(problems)
+    return problems
 
 
 def from_pairs(pairs: Iterable[tuple[str, str]], source: str = "list", instruction: str = "") -> list[Problem]:
@@ -143,7 +165,7 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     Read the rows of a ``.jsonl``, ``.json`` or ``.parquet`` file.
 
     :param path: the file
-    :raises ValueError: if the kind of file is unknown
+    :raises ValueError: if the kind of file is unknown, or a ``.json`` file holds no list
     :raises ImportError: if a parquet file is to be read without pyarrow
     """
     path = Path(path)
@@ -151,7 +173,11 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
         with path.open(encoding="utf-8") as lines:
             return [json.loads(line) for line in lines if line.strip()]
     if path.suffix == ".json":
-        return list(json.loads(path.read_text(encoding="utf-8")))
+        rows = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(rows, list):
+            what = f"an object with the keys {sorted(rows)[:5]}" if isinstance(rows, dict) else repr(rows)[:60]
+            raise ValueError(f"{path} must hold a list of rows, [{{…}}, {{…}}]; it holds {what}.")
+        return rows
     if path.suffix == ".parquet":
         return list(optional_import("pyarrow.parquet", "llm").read_table(path).to_pylist())
     raise ValueError(f"{path} is neither .jsonl, .json nor .parquet.")

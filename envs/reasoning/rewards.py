@@ -65,12 +65,16 @@ class FunctionScorer(Scorer):
         return [result if isinstance(result, Verdict) else soft_verdict(result, "the reward function") for result in results]
 
 
+_OF_THE_CALL = {"answer", "prompts", "completions", "completion_ids"}
+"""Arguments that a column does not take the place of."""
+
+
 class TRLReward(Scorer):
     """
     A reward function in TRL's signature: ``function(prompts, completions, completion_ids, **columns) → list of floats``.
 
     Prompts and completions are strings, or messages where the problem's prompt is made of messages, as in TRL. The columns are those of
-    the problems' records, with ``answer``; a column that some problems lack holds ``None`` there.
+    the problems' records, all but ``prompt``, with ``answer``; a column that some problems lack holds ``None`` there.
 
     :param function: the reward function, or several, whose rewards are averaged with ``weights``
     :param weights: one for each function; equal if ``None``
@@ -89,8 +93,10 @@ class TRLReward(Scorer):
 
     def score(self, problems: Sequence[Problem], responses: Sequence[str], response_ids: Sequence[list[int]]) -> list[Verdict]:
         """Judge responses; see :meth:`Scorer.score`."""
-        names = sorted({name for problem in problems for name in problem.columns} - {"answer", "prompts", "completions"})
+        names = sorted({name for problem in problems for name in problem.columns} - _OF_THE_CALL)
         columns = {name: [problem.columns.get(name) for problem in problems] for name in names}
+        # as the data set gives it, which may be a whole solution
+        answers = [own if isinstance(own := p.columns.get("answer"), str) else p.answer for p in problems]
         completions: list[Any] = [
             response if isinstance(problem.prompt, str) else [{"role": "assistant", "content": response}]
             for problem, response in zip(problems, responses, strict=True)
@@ -101,7 +107,7 @@ class TRLReward(Scorer):
                 prompts=[problem.prompt_as_given for problem in problems],
                 completions=completions,
                 completion_ids=[list(ids) for ids in response_ids],
-                answer=[problem.answer for problem in problems],
+                answer=answers,
                 **columns,
             )
             if len(rewards) != len(problems):

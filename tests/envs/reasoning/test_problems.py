@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from conftest import CharacterTokenizer, make_tokenizer
 
@@ -291,3 +292,70 @@ def test_imports_nothing_heavy() -> None:
         "found = {'transformers', 'datasets', 'pyarrow', 'reasoning_gym', 'math_verify'} & set(sys.modules); assert not found, found"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+SOLVED = [{"role": "user", "content": "What is 2+3?"}, {"role": "assistant", "content": r"It is \boxed{5}."}]
+
+
+def test_a_solution_in_the_messages_is_no_part_of_the_prompt() -> None:
+    """OpenR1-Math and NuminaMath: ``messages`` holds the question and its solution."""
+    row = {"problem": "What is 2+3?", "solution": r"It is \boxed{5}.", "answer": "5", "messages": SOLVED}
+    (named,) = from_records([row], instruction="Box it.")
+    assert named.prompt == "What is 2+3?\nBox it."
+    bare = {"messages": [{"role": "system", "content": "Be brief."}, *SOLVED], "answer": "5"}
+    (cut,) = from_records([bare], instruction="Box it.")
+    assert cut.prompt == (("system", "Be brief."), ("user", "What is 2+3?\nBox it."))
+    with pytest.raises(ValueError, match=r"prompt of row 0 ends with the assistant's turn, 'It is .*would see an answer"):
+        from_records([{"prompt": SOLVED, "answer": "5"}])
+    with pytest.raises(ValueError, match=r"row 0 has no message with role 'user': \['system'\]"):
+        from_records([{"messages": bare["messages"][:1], "answer": "5"}])
+
+
+@pytest.mark.parametrize(
+    ("row", "gold"),
+    [
+        ({"answer": "24 clips in May.\nAltogether 48+24 = <<48+24=72>>72 clips.\n#### 72"}, "72"),
+        ({"answer": "So much.\n#### 1,200"}, "1,200"),
+        ({"solution": r"First \boxed{1}.\nThus the answer is $\boxed{\frac{7}{2}}$."}, r"\frac{7}{2}"),
+        ({"answer": r"\boxed{72}"}, "72"),
+        ({"final_answer": ["72"]}, "72"),
+        ({"reward_model": {"ground_truth": [["72"]]}}, "72"),
+        ({"final_answer": np.array(["72"])}, "72"),
+        ({"answer": 72}, "72"),
+        ({"answer": [1, 2]}, "[1, 2]"),
+        ({"answer": r"\boxed{\frac{1}{"}, r"\boxed{\frac{1}{"),
+    ],
+)
+def test_golds_in_all_the_forms_that_data_sets_give_them(row: dict[str, Any], gold: str) -> None:
+    (problem,) = from_records([{"question": "q", **row}])
+    assert problem.answer == gold
+
+
+@pytest.mark.parametrize("answer", ["We prove it.\nFirst …", "x" * 201], ids=["lines", "long"])
+def test_golds_that_no_response_will_match_are_pointed_out(answer: str) -> None:
+    with pytest.warns(UserWarning, match=r"1 of 2 gold answers have several lines .* problem 'proof': '"):
+        from_records([{"question": "q", "answer": "5"}, {"question": "q", "answer": answer, "id": "proof"}])
+
+
+def test_files_that_hold_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "object.json").write_text('{"data": [{"problem": "1?", "answer": "1"}]}')
+    with pytest.raises(ValueError, match=r"object.json must hold a list of rows, .*an object with the keys \['data'\]"):
+        from_file(tmp_path / "object.json")
+    (tmp_path / "pairs.jsonl").write_text('["1?", "1"]\n')
+    with pytest.raises(ValueError, match=r"Row 0 is a list, .*a row must map columns to values"):
+        from_file(tmp_path / "pairs.jsonl")
+
+
+def test_trl_reward_functions_get_every_column_but_the_prompt() -> None:
+    """As in TRL, where only ``prompt`` is no argument of its own; an answer comes as the data set gives it."""
+    seen: dict[str, Any] = {}
+
+    def reward(completions: list[str], index: list[int], question: list[str], answer: list[str], **rest: Any) -> list[float]:
+        seen.update(index=index, question=question, answer=answer, rest=sorted(rest))
+        return [1.0] * len(completions)
+
+    row = {"question": "48+24?", "answer": "48+24\n#### 72", "index": 3, "completion_ids": "mine"}
+    TRLReward(reward).score(from_records([row], instruction="Box it."), ["72"], [[5]])
+    assert seen == {
+        "index": [3], "question": ["48+24?"], "answer": ["48+24\n#### 72"], "rest": ["completion_ids", "prompts"],
+    }  # fmt: skip
