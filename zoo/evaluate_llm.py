@@ -27,8 +27,10 @@ from sppo_rl.llm.benchmarking import (
     same_answers,
 )
 from sppo_rl.llm.generation import Sampling, make_generator
+from sppo_rl.llm.generation.vllm_sync import num_outputs
 from sppo_rl.llm.loading import fingerprint, load_policy
-from sppo_rl.llm.models import output_layer
+from sppo_rl.llm.models import end_tokens
+from sppo_rl.llm.options import end_of_sequence
 from sppo_rl.zoo.benchmark_report import (
     as_json,
     calibration_report,
@@ -191,11 +193,17 @@ def evaluate_sets(
     if arguments.dtype == "auto":
         arguments.dtype = "float32" if device == "cpu" else "bfloat16"
     settings = _settings(arguments)
+    sampling = make_sampling(arguments, model, tokenizer)
+    if sampling.ends != (tokenizer.eos_token_id,):
+        # responses that only the tokenizer's token ended are others
+        settings["eos_token_id"] = list(sampling.ends)
     tasks = {
-        name: ReasoningTask(loaded.problems, tokenizer, arguments.max_prompt_tokens, arguments.max_new_tokens)
+        name: ReasoningTask(
+            loaded.problems, tokenizer, arguments.max_prompt_tokens, arguments.max_new_tokens, ends=sampling.ends
+        )
         for name, loaded in sets.items()
     }
-    respond = make_respond(arguments, model, tokenizer)
+    respond = make_respond(arguments, model, sampling)
     own = {name: settings[name] for name in settings if name not in ("k", "seed", "batch_size")}
     found = {}
     for name, task in tasks.items():
@@ -210,29 +218,45 @@ def evaluate_sets(
     return found, tasks
 
 
-def make_respond(arguments: argparse.Namespace, model: Any, tokenizer: Any) -> Respond:
+def make_sampling(arguments: argparse.Namespace, model: Any, tokenizer: Any) -> Sampling:
+    """
+    Say how responses are sampled; the tokenizer's end of sequence ends them, and what the model's ``generation_config`` names.
+
+    :param arguments: parsed
+    :param model: causal
+    :param tokenizer: the model's
+    :raises UsageError: if neither names an end-of-sequence token
+    """
+    # Qwen2.5's output layer is wider than its vocabulary, some others are narrower than their tokenizer's
+    vocabulary = min(len(tokenizer), num_outputs(model))
+    try:
+        ends = end_of_sequence(None, tokenizer, end_tokens(model), vocabulary)
+    except ValueError as error:
+        raise UsageError(
+            f"Neither the tokenizer of {arguments.model} nor its generation_config names an end-of-sequence token: no response would ever "
+            "end."
+        ) from error
+    return Sampling(
+        max_new_tokens=arguments.max_new_tokens,
+        eos_token_id=ends,
+        vocab_size=vocabulary,
+        temperature=arguments.temperature,
+        greedy=arguments.greedy,
+    )
+
+
+def make_respond(arguments: argparse.Namespace, model: Any, sampling: Sampling) -> Respond:
     """
     Make the generator and hand it the weights.
 
     :param arguments: parsed; ``dtype`` is decided
     :param model: causal
-    :param tokenizer: the model's
-    :raises UsageError: if the tokenizer names no end-of-sequence token
+    :param sampling: see :func:`make_sampling`
     """
-    if tokenizer.eos_token_id is None:
-        raise UsageError(f"The tokenizer of {arguments.model} has no end-of-sequence token: no response would ever end.")
     generator = make_generator(
         arguments.generator, model, getattr(th, arguments.dtype), arguments.max_prompt_tokens + arguments.max_new_tokens
     )
     generator.sync_weights(model.named_parameters(), 0)
-    sampling = Sampling(
-        max_new_tokens=arguments.max_new_tokens,
-        eos_token_id=tokenizer.eos_token_id,
-        # Qwen2.5's output layer is wider than its vocabulary, some others are narrower than their tokenizer's
-        vocab_size=min(len(tokenizer), next(output_layer(model).parameters()).shape[0]),
-        temperature=arguments.temperature,
-        greedy=arguments.greedy,
-    )
     return responder(generator, sampling, 0)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from os import PathLike
 from typing import Any
 
@@ -26,11 +26,12 @@ class ReasoningTask:
     :param problems: the problems; those whose prompt does not fit are dropped and counted in :attr:`dropped`
     :param tokenizer: a Hugging Face tokenizer, or the hub name or folder to load one from
     :param max_prompt_tokens: longest prompt
-    :param max_new_tokens: longest response, the end-of-sequence token included
+    :param max_new_tokens: longest response, the token that ends it included
     :param verifier: a scorer, a pool, a reward function (response, gold), in TRL's form or in verl's, or ``None`` for a pool of its own
     :param use_chat_template: ``None`` uses it where the tokenizer has one
     :param vocab_size: number of token ids that a policy may emit; ``None`` takes ``len(tokenizer)``. A model whose output layer is padded
         (Qwen2.5: 151,936 outputs, 151,665 tokens) needs its own number here
+    :param ends: tokens that end a response, where the policy knows others than the tokenizer's end of sequence
     :raises ValueError: if no prompt fits, a limit is not positive, or the tokenizer loses text
     """
 
@@ -43,6 +44,7 @@ class ReasoningTask:
         verifier: VerifierLike = None,
         use_chat_template: bool | None = None,
         vocab_size: int | None = None,
+        ends: Iterable[int] | None = None,
     ):
         if max_prompt_tokens < 1 or max_new_tokens < 1:
             raise ValueError(
@@ -63,6 +65,7 @@ class ReasoningTask:
         self.scorer = as_scorer(verifier)
         self.vocab_size = len(tokenizer) if vocab_size is None else vocab_size
         self.eos = tokenizer.eos_token_id
+        self.ends = {self.eos} if ends is None else set(ends)
         pad = getattr(tokenizer, "pad_token_id", None)
         self.pad = pad if pad is not None else self.eos if self.eos is not None else 0
         self.max_prompt_tokens = max_prompt_tokens
@@ -95,7 +98,7 @@ class ReasoningTask:
 
     def response_ids(self, action: np.ndarray) -> list[int]:
         """
-        Read the sampled tokens out of an action: those before the first padding, end-of-sequence token included.
+        Read the sampled tokens out of an action: those before the first padding, the one that ends the response included.
 
         :param action: (max_new_tokens,) int; the index ``vocab_size`` is padding
         """
@@ -104,16 +107,20 @@ class ReasoningTask:
 
     def judge(self, indices: Sequence[int], actions: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """
-        Decode responses and judge them, all in one call to each scorer.
+        Decode responses, without special tokens, and judge them, all in one call to each scorer.
+
+        A response is truncated if it is empty, or fills the token budget and its last token is none of :attr:`ends`.
 
         :param indices: n problems
         :param actions: (n, max_new_tokens) int
         :return: (n,) float32 rewards in [0, 1], and an info dictionary for each
         """
         sampled = [self.response_ids(action) for action in actions]
-        finished = [bool(ids) and ids[-1] == self.eos for ids in sampled]
-        # what a model says after its end-of-sequence token is no part of the response
-        cut = [ids[: ids.index(self.eos)] if self.eos in ids else ids for ids in sampled]
+        # the policy ended what padding follows, by whichever token: it may know others than the tokenizer's
+        padded = [0 < len(ids) < self.max_new_tokens for ids in sampled]
+        finished = [done or (bool(ids) and ids[-1] in self.ends) for done, ids in zip(padded, sampled, strict=True)]
+        # a policy that knows no padding goes on behind an end: that is no part of the response
+        cut = [ids if done else ids[: _first(ids, self.ends)] for done, ids in zip(padded, sampled, strict=True)]
         known = len(self.tokenizer)
         # an array, since transformers looks at each token of a list
         shown = [np.array([token for token in ids if token < known], dtype=np.int64) for ids in cut]
@@ -145,3 +152,8 @@ class ReasoningTask:
         """End the worker processes of the scorers."""
         for scorer in {id(s): s for s in (self.scorer, *(p.scorer for p in self.problems)) if s is not None}.values():
             scorer.close()
+
+
+def _first(ids: Sequence[int], ends: Collection[int]) -> int:
+    """Place of the first token that ends a response, or the length."""
+    return next((k for k, token in enumerate(ids) if token in ends), len(ids))

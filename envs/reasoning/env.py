@@ -24,12 +24,13 @@ class MathReasoningEnv(gym.Env[Any, np.ndarray]):
     | ``prompt_len`` | (1,) int64 | how many of them are the prompt |
     | ``problem_id`` | (1,) int64 | which problem it is; never its answer |
 
-    The action is ``MultiDiscrete([V + 1] * max_new_tokens)``: the sampled token ids, end-of-sequence token included, then the index V as
-    padding. The reward is 1.0 for a right answer and 0.0 for a wrong one, or a number in [0, 1] from a soft scorer. Every episode is one
-    step long and ends with ``terminated=True``.
+    The action is ``MultiDiscrete([V + 1] * max_new_tokens)``: the sampled token ids, the one that ends the response included, then the
+    index V as padding. The reward is 1.0 for a right answer and 0.0 for a wrong one, or a number in [0, 1] from a soft scorer. Every
+    episode is one step long and ends with ``terminated=True``.
 
-    ``info`` holds ``text``, ``extracted`` (the answer found), ``score``, ``reason``, ``is_success``, ``response_truncated`` (no
-    end-of-sequence token), ``prompt_tokens``, ``response_tokens``, ``context_id`` (the problem's number), ``problem`` and ``source``.
+    ``info`` holds ``text``, ``extracted`` (the answer found), ``score``, ``reason``, ``is_success``, ``response_truncated`` (the token
+    budget ended it: neither does padding follow nor is its last token an end of sequence), ``prompt_tokens``, ``response_tokens``,
+    ``context_id`` (the problem's number), ``problem`` and ``source``.
 
     ``reset(seed=s)`` makes the order of problems that ``s`` stands for begin; later resets without a seed go on in it, each pass over the
     problems being a new permutation. For training there is :class:`~.vec.MathReasoningVecEnv`, which judges a whole batch at once;

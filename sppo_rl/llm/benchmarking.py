@@ -33,8 +33,8 @@ from sppo_rl.llm.metrics import (
 
 Record = dict[str, Any]
 """
-One response: ``problem`` (its id), ``sample`` (0 … k − 1), ``seed`` (of its batch), ``text``, ``tokens``, ``truncated`` (no
-end-of-sequence token), ``extracted`` (the answer found, at most 300 characters), ``score`` and ``reason``.
+One response: ``problem`` (its id), ``sample`` (0 … k − 1), ``seed`` (of its batch), ``text``, ``tokens``, ``truncated`` (the token
+budget ended it), ``extracted`` (the answer found, at most 300 characters), ``score`` and ``reason``.
 """
 Pair = tuple[int, int]
 """Number of a problem in its task, and of the response to it."""
@@ -53,7 +53,7 @@ class Scores:
     :param passed: pass@k, the share of problems that a response solved
     :param majority: maj@k, see :func:`~sppo_rl.llm.metrics.majority_right`; ``None`` where the scorer extracts no answers to vote on
     :param tokens: mean length of a response
-    :param truncated: share of responses without an end-of-sequence token
+    :param truncated: share of responses that the token budget ended
     :param answered: share of responses from which an answer was extracted
     :param reasons: how often the verifier gave each reason
     """

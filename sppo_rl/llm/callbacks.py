@@ -93,6 +93,7 @@ class BenchmarkCallback(BaseCallback):
                 policy.max_new_tokens,
                 self.verifier,
                 vocab_size=policy.vocabulary,
+                ends=np.atleast_1d(policy.eos_token_id).tolist(),
             )
             for name, problems in self.sets.items()
         }
@@ -172,7 +173,6 @@ class BenchmarkCallback(BaseCallback):
 
     def _respond(self, name: str, task: ReasoningTask) -> Outcomes:
         policy = self._policy
-        assert policy.eos_token_id is not None
         policy.generator.sync_weights(policy.model.named_parameters(), policy.weight_version)
         temperature = policy.temperature if self.temperature is None else self.temperature
         sampling = Sampling(policy.max_new_tokens, policy.eos_token_id, policy.vocabulary, temperature)

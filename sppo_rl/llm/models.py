@@ -15,6 +15,7 @@ from transformers import (
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING,
     AutoModelForCausalLM,
     AutoModelForTokenClassification,
+    GenerationConfig,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -27,9 +28,11 @@ class Saved:
     A model whose weights are about to be read from a file: it is built without initialising them.
 
     :param config: the model's
+    :param generation_config: the model's; ``None`` in files of earlier versions
     """
 
     config: PreTrainedConfig
+    generation_config: GenerationConfig | None = None
 
 
 ModelSource: TypeAlias = str | PathLike[str] | PreTrainedConfig | PreTrainedModel | Saved
@@ -120,6 +123,22 @@ def output_layer(model: PreTrainedModel) -> nn.Module:
     return head
 
 
+def end_tokens(model: PreTrainedModel) -> list[int]:
+    """
+    Read which tokens end a response according to the model's ``generation_config``.
+
+    One that merely repeats the default of the architecture's configuration (2 for Llama) says nothing about this model.
+
+    :param model: causal
+    """
+    generation = getattr(model, "generation_config", None)
+    found = getattr(generation, "eos_token_id", None)
+    default = getattr(type(model.config), "eos_token_id", None)
+    if found is None or (getattr(generation, "_from_model_config", False) and found == default):
+        return []
+    return [found] if isinstance(found, int) else list(found)
+
+
 def remove_dropout(model: nn.Module) -> None:
     """
     Set every dropout rate to 0: with dropout the training pass would not be the policy that sampled.
@@ -146,6 +165,8 @@ def _from_config(family: Any, source: PreTrainedConfig | Saved, **changes: Any) 
     if isinstance(source, Saved):
         # what was left out would also have tied them
         model.tie_weights()
+        if source.generation_config is not None:
+            model.generation_config = copy.deepcopy(source.generation_config)
     return model
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from gymnasium import spaces
 
 
@@ -43,22 +45,35 @@ def check_numbers(temperature: float, **sizes: int | None) -> None:
             raise ValueError(f"{name} must be at least 1, got {size}.")
 
 
-def end_of_sequence(eos_token_id: int | None, tokenizer: Any, vocabulary: int) -> int:
+def end_of_sequence(
+    eos_token_id: int | Sequence[int] | None, tokenizer: Any, of_model: Sequence[int], vocabulary: int
+) -> int | tuple[int, ...]:
     """
-    Find the token that ends a response.
+    Find the tokens that end a response.
 
-    :param eos_token_id: given by the user; ``None`` for the tokenizer's
+    Chat models may end their turn with another token than the tokenizer's end of sequence (Gemma's ``<end_of_turn>``): their
+    ``generation_config`` lists both.
+
+    :param eos_token_id: given by the user; ``None`` for the tokenizer's and the model's
     :param tokenizer: may be ``None``
+    :param of_model: see :func:`~sppo_rl.llm.models.end_tokens`; those that are no token of the tokenizer are left out
     :param vocabulary: V
-    :raises ValueError: if there is none, or it is no token
+    :return: the token, or several in ascending order
+    :raises ValueError: if there is none, or one that was given is no token
     """
-    found = eos_token_id if eos_token_id is not None else getattr(tokenizer, "eos_token_id", None)
-    if found is None or not 0 <= found < vocabulary:
+    if eos_token_id is None:
+        own = getattr(tokenizer, "eos_token_id", None)
+        given: Any = [*([] if own is None else [own]), *of_model]
+        found = {int(token) for token in given if 0 <= token < vocabulary}
+    else:
+        given = eos_token_id
+        found = {int(token) for token in ([given] if isinstance(given, int | np.integer) else given)}
+    if not found or not all(0 <= token < vocabulary for token in found):
         raise ValueError(
-            f"A response needs an end-of-sequence token in [0, {vocabulary}), got {found}. Pass policy_kwargs={{'eos_token_id': …}}, or "
-            "give the environment a tokenizer that has one."
+            f"A response needs an end-of-sequence token in [0, {vocabulary}), got {given or None}. Pass "
+            "policy_kwargs={'eos_token_id': …}, a token or a list of them, or give the environment a tokenizer that has one."
         )
-    return int(found)
+    return found.pop() if len(found) == 1 else tuple(sorted(found))
 
 
 def check_vocabulary(role: str, network: Any, vocabulary: int, user: str, advice: str) -> None:

@@ -19,7 +19,7 @@ from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.llm.critic import PromptCritic, make_critic
 from sppo_rl.llm.generation import Generator, Sampling, make_generator
 from sppo_rl.llm.lora import LoraOptions, add_lora, merged_parameters, save_merged
-from sppo_rl.llm.models import ModelSource, Saved, causal_model, output_layer
+from sppo_rl.llm.models import ModelSource, Saved, causal_model, end_tokens, output_layer
 from sppo_rl.llm.options import check_numbers, check_vocabulary, end_of_sequence, read_spaces
 from sppo_rl.llm.packing import Reader
 from sppo_rl.llm.tokens import by_token_budget, compute_in, lay_out, response_mask, token_log_probs
@@ -37,7 +37,7 @@ class TransformerPolicy(SequencePolicy):
     A Hugging Face causal language model as the actor and a :class:`~sppo_rl.llm.critic.PromptCritic` as the critic.
 
     A decision is a token. The observation is that of ``MathReasoningEnv``: ``Dict(prompt_ids, prompt_len, problem_id)``, the action
-    ``MultiDiscrete([V + 1] * K)`` with V as padding. The end-of-sequence token is a decision; padding is none, and a response that
+    ``MultiDiscrete([V + 1] * K)`` with V as padding. The token that ends a response is a decision; padding is none, and a response that
     reaches the token budget K has no end.
 
     Usage::
@@ -58,7 +58,8 @@ class TransformerPolicy(SequencePolicy):
     :param critic_lora: the same for the critic; its head is trained as well
     :param with_critic: whether the algorithm trains a critic (GRPO, RLOO and ReMax do not); set by the engine
     :param tokenizer: kept for :meth:`export` and the critic's ``predict_solvability``; ``None`` takes the environment's
-    :param eos_token_id: ends a response; ``None`` takes the tokenizer's
+    :param eos_token_id: the token that ends a response, or a list of several; ``None`` takes the tokenizer's and those of the model's
+        ``generation_config``, whose chat turns may end with another one
     :param dtype: ``"float32"`` or ``"bfloat16"``: what forward and backward passes compute in. Weights and optimizer stay in float32: a
         step of 1e-6 is lost in bfloat16's eight bits.
     :param temperature: of sampling and of the training log-probabilities alike
@@ -91,7 +92,7 @@ class TransformerPolicy(SequencePolicy):
         critic_lora: LoraOptions | None = None,
         with_critic: bool = True,
         tokenizer: Any = None,
-        eos_token_id: int | None = None,
+        eos_token_id: int | list[int] | tuple[int, ...] | None = None,
         dtype: str = "float32",
         temperature: float = 1.0,
         weight_decay: float = 0.0,
@@ -122,7 +123,6 @@ class TransformerPolicy(SequencePolicy):
             logits_per_pass=logits_per_pass,
             responses_per_pass=responses_per_pass,
         )
-        self.eos_token_id = end_of_sequence(eos_token_id, tokenizer, self.vocabulary)
         if isinstance(model, str) and lr_schedule(1.0) > _CONTROL_RATE:
             warnings.warn(
                 f"learning_rate is {lr_schedule(1.0):g}, which suits control tasks; pre-trained language models are fine-tuned at about "
@@ -154,6 +154,10 @@ class TransformerPolicy(SequencePolicy):
         self.reader = Reader(packing)
         self.model = causal_model(model)
         check_vocabulary("model", self.model, self.vocabulary, "the environment", "Pass it the model's own tokenizer.")
+        # a file of an earlier version was trained with the tokenizer's alone
+        of_model = [] if isinstance(model, Saved) and model.generation_config is None else end_tokens(self.model)
+        self.eos_token_id = end_of_sequence(eos_token_id, tokenizer, of_model, self.vocabulary)
+        """The token that ends a response, or several."""
         self.critic: PromptCritic | None = None
         if with_critic:
             self.critic = make_critic(
@@ -204,7 +208,8 @@ class TransformerPolicy(SequencePolicy):
 
         :param kwargs: what this policy was made from
         """
-        rebuilt = {**kwargs, "model": Saved(self.model.config)}
+        saved = Saved(self.model.config, self.model.generation_config)
+        rebuilt = {**kwargs, "model": saved, "eos_token_id": self.eos_token_id}
         if self.critic is not None:
             rebuilt |= {"critic": Saved(self.critic.model.config), "critic_tokenizer": self.critic.own_tokenizer}
         return rebuilt
@@ -266,7 +271,6 @@ class TransformerPolicy(SequencePolicy):
         return sample
 
     def _respond(self, prompt_ids: np.ndarray, prompt_len: np.ndarray, seed: int, greedy: bool, version: int) -> Sampled:
-        assert self.eos_token_id is not None
         lengths = prompt_len.reshape(-1)
         sampling = Sampling(self.max_new_tokens, self.eos_token_id, self.vocabulary, self.temperature, seed, greedy)
         prompts = [ids[:length] for ids, length in zip(prompt_ids, lengths, strict=True)]

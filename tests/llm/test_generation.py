@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from sppo_rl.llm.generation import Sampling, TransformersGenerator, VLLMGenerato
 from sppo_rl.llm.generation.serve import command
 from sppo_rl.llm.generation.transformers_backend import COMPACT_BELOW, choose
 from sppo_rl.llm.generation.vllm_extension import WeightSync, require_vllm
-from sppo_rl.llm.generation.vllm_sync import read_response
+from sppo_rl.llm.generation.vllm_sync import read_response, request_options
 from tests.llm.conftest import EOS, VOCABULARY, tiny_model
 from tests.llm.test_policy import P, make
 
@@ -117,6 +118,35 @@ def test_a_response_ends_with_its_end_of_sequence_or_at_the_budget() -> None:
         ended += response[-1] == EOS
     assert 0 < ended < 300
     assert taken[taken != VOCABULARY].max() < VOCABULARY, "an output that belongs to no token was sampled"
+
+
+@pytest.mark.parametrize("device_loop", ["lean", "own forward pass"])
+def test_a_response_ends_with_any_of_several_tokens(device_loop: str) -> None:
+    """Greedy, as Hugging Face's ``generate`` with the same list."""
+    made = generator(tiny_model(seed=1))
+    made.lean = None if device_loop == "lean" else False
+    asked = sampling(greedy=True, eos_token_id=0, vocab_size=VOCABULARY + 5)
+    second = int(made.generate(PROMPTS, asked, 3)[0].token_ids[3])
+    ends = (EOS, second)
+    found = made.generate(PROMPTS, replace(asked, eos_token_id=ends), 3)
+    for prompt, response in zip(PROMPTS, found, strict=True):
+        whole = made.model.generate(
+            th.as_tensor(prompt).unsqueeze(0), max_new_tokens=12, do_sample=False, eos_token_id=list(ends), pad_token_id=0
+        )
+        assert response.token_ids.tolist() == whole[0, len(prompt) :].tolist()
+    assert found[0].token_ids[-1] == second
+    assert len(found[0].token_ids) <= 4
+
+
+def test_vllm_is_asked_for_several_ends_and_held_to_them() -> None:
+    asked = sampling(eos_token_id=(EOS, 4))
+    assert request_options(asked, VOCABULARY)["stop_token_ids"] == [EOS, 4]
+    assert request_options(sampling(), VOCABULARY)["stop_token_ids"] == [EOS]
+    for tokens in ([5, EOS], [5, 4], [4]):
+        assert read_response(tokens, [-0.5] * len(tokens), asked).token_ids.tolist() == tokens
+    for tokens in ([4, 5, EOS], [5, 4, 4]):
+        with pytest.raises(RuntimeError, match=r"up to an end-of-sequence token \[1, 4\]"):
+            read_response(tokens, [-0.5] * len(tokens), asked)
 
 
 def test_the_seed_decides_and_pytorchs_generator_is_left_alone() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from transformers import AutoModelForCausalLM, Gemma2Config, GPT2Config
+from transformers import AutoModelForCausalLM, Gemma2Config, GenerationConfig, GPT2Config, LlamaConfig
 
 from sppo_rl import GRPO, PPO, SPPO
 from sppo_rl.envs.reasoning import MathReasoningEnv, from_pairs
@@ -198,6 +198,55 @@ def test_the_environments_tokenizer_gives_the_end_of_sequence() -> None:
     model = SPPO("TransformerPolicy", echo_env(), policy_kwargs={"model": tiny_config()}, device="cpu")
     assert model.policy.eos_token_id == EOS  # type: ignore[attr-defined]
     assert model.policy.critic.tokenizer is TOKENIZER  # type: ignore[attr-defined]
+
+
+def ending_model(folder: Path, ends: Any) -> Path:
+    """A model whose generation_config names other ends than the tokenizer."""
+    model = tiny_model(seed=4)
+    model.generation_config = GenerationConfig(eos_token_id=ends)
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_the_models_own_ends_count_beside_the_tokenizers(tmp_path: Path) -> None:
+    """Gemma's chat turns end in ``<end_of_turn>``, which only the generation_config says."""
+    folder = ending_model(tmp_path, [4, EOS, VOCABULARY + 3])
+    env = echo_env(budget=12)
+    model = SPPO("TransformerPolicy", env, n_episodes=64, policy_kwargs={"model": folder}, device="cpu", learning_rate=0.0)
+    assert model.policy.eos_token_id == (EOS, 4), "an id that is no token of the tokenizer is none"  # type: ignore[attr-defined]
+    assert model.env is not None
+    responses, _ = model.predict(model.env.reset())  # type: ignore[arg-type]
+    lengths = (responses != VOCABULARY).sum(axis=1)
+    last = responses[np.arange(64), lengths - 1]
+    assert {EOS, 4} <= set(last[lengths < 12].tolist()) <= {EOS, 4}
+    inside = responses[:, :-1][responses[:, 1:] != VOCABULARY]
+    assert not np.isin(inside, [EOS, 4]).any()
+    infos = model.env.step(responses)[3]
+    assert [info["response_truncated"] for info in infos] == [
+        bool(length == 12 and token != EOS) for length, token in zip(lengths, last, strict=True)
+    ]
+    assert [info["response_tokens"] for info in infos] == lengths.tolist()
+
+
+def test_given_ends_count_alone(tmp_path: Path) -> None:
+    folder = ending_model(tmp_path, [4, EOS])
+    assert make(model=folder, eos_token_id=5).eos_token_id == 5
+    assert make(model=folder, eos_token_id=[6, 5, 5]).eos_token_id == (5, 6)
+    assert make(model=folder, eos_token_id=None).eos_token_id == (EOS, 4), "no tokenizer is needed for the model's"
+    with pytest.raises(ValueError, match=rf"in \[0, {VOCABULARY}\), got \[1, 99\]\. .*a token or a list of them"):
+        make(eos_token_id=[1, 99])
+    with pytest.raises(ValueError, match="end-of-sequence token"):
+        make(eos_token_id=[])
+
+
+def test_the_default_of_an_architecture_is_no_end(tmp_path: Path) -> None:
+    """Llama's configuration says 2 where nothing was said: here that is the digit 0."""
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2,
+    )  # fmt: skip
+    assert make(model=config, eos_token_id=None, tokenizer=TOKENIZER).eos_token_id == EOS
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    assert make(model=tmp_path, eos_token_id=None, tokenizer=TOKENIZER).eos_token_id == EOS
 
 
 def test_a_folder_names_model_and_tokenizer(tmp_path: Path) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch as th
-from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForTokenClassification, AutoTokenizer, GenerationConfig
 
 from sppo_rl import GRPO, PPO, SPPO
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.llm import PromptCritic, TransformerPolicy
+from sppo_rl.llm.models import Saved
 from tests.llm.conftest import TOKENIZER, echo_env, tiny_config, tiny_model
 
 
@@ -57,6 +58,26 @@ def test_a_saved_file_holds_the_weights_once(tmp_path: Path) -> None:
     weights = sum(p.numel() * 4 for p in model.policy.parameters())
     assert "PreTrainedModel" not in str([type(value).__mro__ for value in model.policy_kwargs.values()])
     assert (tmp_path / "model.zip").stat().st_size < 2 * weights + 100_000
+
+
+def test_ends_and_generation_config_survive_loading(tmp_path: Path) -> None:
+    """Also in an export after it; a file of an earlier version, which holds neither, goes on with the tokenizer's end."""
+    network = tiny_model(width=16, layers=1)
+    network.generation_config = GenerationConfig(eos_token_id=[1, 4], top_p=0.8, do_sample=True)
+    model = SPPO("TransformerPolicy", echo_env(), n_episodes=4, policy_kwargs={"model": network}, device="cpu")
+    model.save(tmp_path / "model")
+    loaded: Any = SPPO.load(tmp_path / "model", device="cpu")
+    assert loaded.policy.eos_token_id == (1, 4)
+    loaded.policy.export(tmp_path)
+    exported = GenerationConfig.from_pretrained(tmp_path / "policy")
+    assert (exported.eos_token_id, exported.top_p) == ([1, 4], 0.8)
+    old = dict(model.policy_kwargs or {})
+    old |= {"model": Saved(old["model"].config), "eos_token_id": None}
+    object.__delattr__(old["model"], "generation_config")
+    old["model"].config.eos_token_id = [1, 4]
+    earlier = SPPO("TransformerPolicy", echo_env(), n_episodes=4, policy_kwargs=old, device="cpu")
+    earlier.set_parameters(model.get_parameters())
+    assert earlier.policy.eos_token_id == 1  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("algorithm", [SPPO, PPO])

@@ -15,8 +15,8 @@ class Sampling:
     """
     How to sample. There is no top-p or top-k: they change the distribution that the training log-probabilities are of.
 
-    :param max_new_tokens: longest response, end-of-sequence token included
-    :param eos_token_id: ends a response and is its last token
+    :param max_new_tokens: longest response, the token that ends it included
+    :param eos_token_id: ends a response and is its last token; or several, of which any does
     :param vocab_size: ids from here on belong to no token and are never sampled
     :param temperature: of the softmax, above 0
     :param seed: of this batch's samples
@@ -24,18 +24,23 @@ class Sampling:
     """
 
     max_new_tokens: int
-    eos_token_id: int
+    eos_token_id: int | tuple[int, ...]
     vocab_size: int
     temperature: float = 1.0
     seed: int = 0
     greedy: bool = False
+
+    @property
+    def ends(self) -> tuple[int, ...]:
+        """The tokens that end a response."""
+        return (self.eos_token_id,) if isinstance(self.eos_token_id, int) else tuple(self.eos_token_id)
 
 
 class Response(NamedTuple):
     """One sampled response."""
 
     token_ids: np.ndarray
-    """(length,) int64: at most ``max_new_tokens``, nothing behind the end-of-sequence token."""
+    """(length,) int64: at most ``max_new_tokens``, nothing behind the token that ends it."""
     log_prob: np.ndarray
     """(length,) float32 nats, as the sampler computed them: at the sampling temperature; at temperature 1 for greedy responses."""
 

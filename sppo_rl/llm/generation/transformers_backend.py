@@ -78,7 +78,8 @@ class TransformersGenerator:
     def _generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, random: th.Generator) -> list[Response]:
         device, count, budget = self.model.device, len(prompts), sampling.max_new_tokens
         head = output_layer(self.model)
-        sampled = th.full((count, budget), sampling.eos_token_id, dtype=th.int64, device=device)
+        ends = th.tensor(sampling.ends, device=device)
+        sampled = th.full((count, budget), sampling.ends[0], dtype=th.int64, device=device)
         log_probs = th.zeros(count, budget, device=device)
         lengths = th.full((count,), budget, dtype=th.int64, device=device)
         rows = th.arange(count, device=device)
@@ -89,7 +90,7 @@ class TransformersGenerator:
                 tokens, log_prob = choose(head(decoding.hidden)[:, : sampling.vocab_size], sampling, random)
                 # rows that have ended go on until they leave; nobody reads what they say
                 sampled[rows, step], log_probs[rows, step] = tokens, log_prob
-                ended = running & (tokens == sampling.eos_token_id)
+                ended = running & (tokens.unsqueeze(1) == ends).any(dim=1)
                 lengths[rows[ended]] = step + 1
                 running &= ~ended
                 left = int(running.sum())

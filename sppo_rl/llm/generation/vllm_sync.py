@@ -52,8 +52,8 @@ def request_options(sampling: Sampling, outputs: int) -> dict[str, Any]:
         "repetition_penalty": 1.0,
         "presence_penalty": 0.0,
         "frequency_penalty": 0.0,
-        "stop_token_ids": [sampling.eos_token_id],
-        # the model's own idea of an end does not count, only the one above
+        "stop_token_ids": list(sampling.ends),
+        # the model's own idea of an end does not count, only those above
         "ignore_eos": True,
         "logit_bias": {token: EXCLUDED for token in range(sampling.vocab_size, outputs)} or None,
         "logprobs": 0,
@@ -83,7 +83,7 @@ def read_response(token_ids: Sequence[int], log_prob: Sequence[float], sampling:
     :raises RuntimeError: if it holds an id that is no token, goes on behind its end, or stops without reason
     """
     tokens = np.asarray(token_ids, dtype=np.int64)
-    ends = np.flatnonzero(tokens == sampling.eos_token_id)
+    ends = np.flatnonzero(np.isin(tokens, sampling.ends))
     whole = len(ends) == 1 and ends[0] == len(tokens) - 1 if len(ends) else len(tokens) == sampling.max_new_tokens
     if (
         not 0 < len(tokens) <= sampling.max_new_tokens
@@ -93,7 +93,7 @@ def read_response(token_ids: Sequence[int], log_prob: Sequence[float], sampling:
     ):
         raise RuntimeError(
             f"vLLM returned {len(tokens)} tokens with {len(log_prob)} log-probabilities: {tokens.tolist()[:20]}…; expected ids below "
-            f"{sampling.vocab_size}, up to the end-of-sequence token {sampling.eos_token_id} or {sampling.max_new_tokens} in all."
+            f"{sampling.vocab_size}, up to an end-of-sequence token {list(sampling.ends)} or {sampling.max_new_tokens} in all."
         )
     return Response(tokens, np.asarray(log_prob, dtype=np.float32))
 

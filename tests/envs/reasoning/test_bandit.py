@@ -15,6 +15,7 @@ from stable_baselines3.common.env_checker import check_env as check_env_of_sb3
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from sppo_rl.envs.reasoning import MathReasoningEnv, MathReasoningVecEnv, Problem, Scorer, Verdict, from_pairs, verify
+from sppo_rl.envs.reasoning.bandit import ReasoningTask
 
 PROBLEMS = from_pairs([(f"What is {k}+{k}?", str(2 * k)) for k in range(10)])
 WIDTH = 32
@@ -78,8 +79,10 @@ def test_wrong_truncated_and_babbling_responses(tokenizer: Any) -> None:
     env = batch(tokenizer, shuffle=False)
     env.reset_subset(np.arange(4), [None] * 4)
     actions = encode(env, [r"\boxed{1}", r"\boxed{2}", "I give up", r"\boxed{6}"], eos=False)
+    # three fill the budget; a policy that knows no padding goes on behind its end
+    actions[:3] = np.where(actions[:3] == env.task.vocab_size, tokenizer.ids["."], actions[:3])
+    actions[3, len(r"\boxed{6}") :] = tokenizer.ids["!"]
     actions[3, len(r"\boxed{6}")] = tokenizer.eos_token_id
-    actions[3, len(r"\boxed{6}") + 1] = tokenizer.ids["!"]
     _, rewards, dones, infos = env.step_subset(np.arange(4), actions)
     assert rewards.tolist() == [0.0, 1.0, 0.0, 1.0]
     assert dones.all()
@@ -92,6 +95,21 @@ def test_wrong_truncated_and_babbling_responses(tokenizer: Any) -> None:
     assert env.step_subset(np.arange(4), empty)[3][0]["response_tokens"] == 0
     env.reset()
     env.step(np.stack([env.action_space.sample() for _ in range(4)]))
+
+
+def test_a_response_is_finished_when_padding_follows_whatever_token_ended_it(tokenizer: Any) -> None:
+    """A policy may end its turn with another token than the tokenizer's, for which that one is a token like any other."""
+    turn_end = len(tokenizer)
+    task = ReasoningTask(PROBLEMS, tokenizer, 64, 4, lambda response, gold: float(response == "ab"), vocab_size=turn_end + 1)
+    a, b, eos, padding = tokenizer.ids["a"], tokenizer.ids["b"], tokenizer.eos_token_id, task.vocab_size
+    rows = [[a, b, turn_end, padding], [a, eos, b, padding], [a, b, a, turn_end], [a, b, a, eos], [padding] * 4]
+    _, infos = task.judge(range(5), np.array(rows))
+    assert [info["response_truncated"] for info in infos] == [False, False, True, False, True]
+    assert [info["text"] for info in infos] == ["ab", "ab", "aba", "aba", ""]
+    assert [info["response_tokens"] for info in infos] == [3, 3, 4, 4, 0]
+    knowing = ReasoningTask(PROBLEMS, tokenizer, 64, 4, verify, vocab_size=turn_end + 1, ends=[turn_end])
+    infos = knowing.judge(range(2), np.array(rows[2:4]))[1]
+    assert [info["response_truncated"] for info in infos] == [False, True]
 
 
 def test_gold_answers_are_in_no_observation(tokenizer: Any) -> None:
