@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from sppo_rl.envs.reasoning.problems import Problem, check_round_trip, fit
+from sppo_rl.envs.reasoning.problems import Problem, check_round_trip, decode, fit
 from sppo_rl.envs.reasoning.rewards import Scorer, as_scorer, score_batch
 from sppo_rl.envs.reasoning.verifier import VerifierPool
 
 logger = logging.getLogger(__name__)
 
+_THINK = "<think>"
+_TAIL_TOKENS = 16
+"""Of a prompt, enough for the tag and white space in any tokenizer."""
 VerifierLike = Scorer | VerifierPool | Callable[..., Any] | None
 
 
@@ -107,7 +110,8 @@ class ReasoningTask:
 
     def judge(self, indices: Sequence[int], actions: np.ndarray) -> tuple[np.ndarray, list[dict[str, Any]]]:
         """
-        Decode responses, without special tokens, and judge them, all in one call to each scorer.
+        Decode responses, without special tokens, and judge them, all in one call to each scorer. Where the prompt ends with ``<think>``,
+        that is put before what the scorers are given, so that a thought which was never finished is known as one.
 
         A response is truncated if it is empty, or fills the token budget and its last token is none of :attr:`ends`.
 
@@ -124,9 +128,11 @@ class ReasoningTask:
         known = len(self.tokenizer)
         # an array, since transformers looks at each token of a list
         shown = [np.array([token for token in ids if token < known], dtype=np.int64) for ids in cut]
-        texts = [self.tokenizer.decode(ids, skip_special_tokens=True) for ids in shown]
+        texts = [decode(self.tokenizer, ids, skip_special_tokens=True) for ids in shown]
         problems = [self.problems[index] for index in indices]
-        verdicts = score_batch(self.scorer, problems, texts, sampled)
+        # what the prompt has begun is part of what the response says
+        whole = [_THINK + text if self._opens_thought(k, text) else text for k, text in zip(indices, texts, strict=True)]
+        verdicts = score_batch(self.scorer, problems, whole, sampled)
         infos = [
             {
                 "text": text,
@@ -147,6 +153,12 @@ class ReasoningTask:
             )
         ]
         return np.array([verdict.score for verdict in verdicts], dtype=np.float32), infos
+
+    def _opens_thought(self, index: int, text: str) -> bool:
+        """Whether the prompt ends with ``<think>`` (chat templates of DeepSeek-R1 do it) and the response does not say it again."""
+        # without special tokens, like the response: where these tags are some, neither side shows them
+        tail = decode(self.tokenizer, self.encoded[index][-_TAIL_TOKENS:], skip_special_tokens=True)
+        return tail.rstrip().endswith(_THINK) and not text.lstrip().startswith(_THINK)
 
     def close(self) -> None:
         """End the worker processes of the scorers."""

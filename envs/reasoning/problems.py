@@ -230,7 +230,27 @@ def prompt_ids(problem: Problem, tokenizer: Any, use_chat_template: bool | None 
         # as text first: what apply_chat_template returns for tokens changed between releases
         text = tokenizer.apply_chat_template(problem.messages, tokenize=False, add_generation_prompt=True)
         return list(tokenizer.encode(text, add_special_tokens=False))
-    return list(tokenizer.encode(problem.prompt))
+    ids = list(tokenizer.encode(problem.prompt))
+    if ids and ids[-1] == getattr(tokenizer, "eos_token_id", None):
+        bare = list(tokenizer.encode(problem.prompt, add_special_tokens=False))
+        if ids[-len(bare) - 1 : -1] == bare:
+            # some tokenizers put an end behind every text: a prompt goes on
+            ids.pop()
+    return ids
+
+
+def decode(tokenizer: Any, ids: Any, skip_special_tokens: bool = False) -> str:
+    """
+    Turn token ids into exactly the text that they stand for.
+
+    Tokenizers of Llama 3 and others take away spaces before punctuation (``clean_up_tokenization_spaces``) unless told otherwise.
+
+    :param tokenizer: a Hugging Face tokenizer, or anything with ``decode``
+    :param ids: (n,) int
+    :param skip_special_tokens: leave out what is no text
+    """
+    options = {"clean_up_tokenization_spaces": False} if hasattr(tokenizer, "clean_up_tokenization_spaces") else {}
+    return str(tokenizer.decode(ids, skip_special_tokens=skip_special_tokens, **options))
 
 
 def check_round_trip(tokenizer: Any, text: str = "1 + 2\n= 3") -> None:
@@ -241,7 +261,7 @@ def check_round_trip(tokenizer: Any, text: str = "1 + 2\n= 3") -> None:
     :param text: text that must survive encoding and decoding
     :raises ValueError: if it does not
     """
-    back = unicodedata.normalize("NFC", tokenizer.decode(tokenizer.encode(text, add_special_tokens=False))).strip()
+    back = unicodedata.normalize("NFC", decode(tokenizer, tokenizer.encode(text, add_special_tokens=False))).strip()
     text = unicodedata.normalize("NFC", text).strip()
     if back != text:
         first = next(

@@ -21,7 +21,7 @@ class Scorer(ABC):
         Judge responses.
 
         :param problems: the problem that each response answers
-        :param responses: texts, without special tokens
+        :param responses: texts, without special tokens; they begin with ``<think>`` where the prompt ended with it
         :param response_ids: their token ids, as sampled
         :return: a verdict for each
         """

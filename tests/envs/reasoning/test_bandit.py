@@ -112,6 +112,25 @@ def test_a_response_is_finished_when_padding_follows_whatever_token_ended_it(tok
     assert [info["response_truncated"] for info in infos] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("prompt", "response", "reason"),
+    [
+        ("2+3?<think>\n", r"maybe \boxed{5}? wait", "box_inside_thinking"),
+        ("2+3?<think>\n", r"\boxed{4}</think> \boxed{5}", "correct"),
+        ("2+3?<think>\n", r"<think>hm</think> \boxed{5}", "correct"),
+        ("Begin with <think>. 2+3?", r"so \boxed{5}", "correct"),
+        ("2+3?<think>\n\n</think>\n", r"so \boxed{5}", "correct"),
+    ],
+)
+def test_a_thought_that_the_prompt_begins_is_one(tokenizer: Any, prompt: str, response: str, reason: str) -> None:
+    """Chat templates of DeepSeek-R1 end with ``<think>``: a box in a thought that was cut off is no answer."""
+    env = MathReasoningEnv([Problem(prompt, "5", "0")], tokenizer, 64, WIDTH, verify)
+    env.reset()
+    _, reward, _, _, info = env.step(encode(env, [response])[0])
+    assert (info["reason"], reward) == (reason, float(reason == "correct"))
+    assert info["text"] == response
+
+
 def test_gold_answers_are_in_no_observation(tokenizer: Any) -> None:
     problems = [Problem("Say it.", "31337", str(k)) for k in range(4)]
     env = MathReasoningVecEnv(problems, tokenizer, 64, WIDTH, verify, num_envs=4)

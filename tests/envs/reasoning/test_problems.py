@@ -286,6 +286,34 @@ def test_round_trip_of_a_tokenizer_loaded_wrongly() -> None:
         MathReasoningEnv(from_pairs([("two\nlines", "2")]), tokenizer, 64, 16, verify)
 
 
+def test_spaces_before_punctuation_are_kept() -> None:
+    """Tokenizers of Llama 3 say ``clean_up_tokenization_spaces``, which would take them away."""
+    tokenizer = make_tokenizer()
+    tokenizer.clean_up_tokenization_spaces = True
+    assert tokenizer.decode(tokenizer.encode("x , y .")) == "x, y.", "what is guarded against"
+    (problem,) = from_pairs([("What is x , if x = 3 ?", "a , b")])
+    env = MathReasoningEnv([problem], tokenizer, 64, 16, lambda response, gold: float(response == gold))
+    env.reset()
+    ids = [*tokenizer.encode("a , b"), tokenizer.eos_token_id]
+    _, reward, _, _, info = env.step(np.array(ids + [len(tokenizer)] * (16 - len(ids))))
+    assert (reward, info["text"]) == (1.0, "a , b")
+
+
+def test_a_prompt_does_not_end_in_an_end_that_the_tokenizer_puts_behind_every_text() -> None:
+    tokenizer = make_tokenizer()
+    from tokenizers import processors
+
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        "<pad> $A <eos>", None, [("<pad>", 0), ("<eos>", 1)]
+    )
+    plain = tokenizer.encode("1+1?", add_special_tokens=False)
+    assert tokenizer.encode("1+1?") == [0, *plain, 1], "what is guarded against"
+    assert prompt_ids(Problem("1+1?", "2", "0"), tokenizer) == [0, *plain]
+    assert prompt_ids(Problem("1+1?<eos>", "2", "0"), tokenizer)[-2:] == [*plain[-1:], 1], (
+        "one that the prompt has itself stays"
+    )
+
+
 def test_imports_nothing_heavy() -> None:
     code = (
         "import sys; import sppo_rl.envs.reasoning; "
