@@ -157,6 +157,7 @@ def _check_policy(where: str, kwargs: dict[str, Any], use_sde: bool) -> None:
 
 _OF_THE_RUN = (
     "self", "observation_space", "action_space", "lr_schedule", "model", "critic", "with_critic", "use_sde", "tokenizer",
+    "use_chat_template",
 )  # fmt: skip
 """Parameters of the policy that the run sets by itself."""
 

@@ -71,6 +71,7 @@ class ReasoningTask:
         self.ends = {self.eos} if ends is None else set(ends)
         pad = getattr(tokenizer, "pad_token_id", None)
         self.pad = pad if pad is not None else self.eos if self.eos is not None else 0
+        self.use_chat_template = use_chat_template
         self.max_prompt_tokens = max_prompt_tokens
         self.max_new_tokens = max_new_tokens
         self.observation_space = spaces.Dict(

@@ -30,6 +30,7 @@ from sppo_rl.llm.benchmarking import (
 )
 from sppo_rl.llm.calibration import calibrate
 from sppo_rl.llm.generation import Sampling
+from sppo_rl.llm.lora import merged_parameters
 from sppo_rl.llm.policy import TransformerPolicy
 
 
@@ -92,6 +93,7 @@ class BenchmarkCallback(BaseCallback):
                 policy.observation_space["prompt_ids"].shape[0],  # type: ignore[index]
                 policy.max_new_tokens,
                 self.verifier,
+                policy.use_chat_template,
                 vocab_size=policy.vocabulary,
                 ends=np.atleast_1d(policy.eos_token_id).tolist(),
             )
@@ -173,7 +175,7 @@ class BenchmarkCallback(BaseCallback):
 
     def _respond(self, name: str, task: ReasoningTask) -> Outcomes:
         policy = self._policy
-        policy.generator.sync_weights(policy.model.named_parameters(), policy.weight_version)
+        policy.generator.sync_weights(merged_parameters(policy.model), policy.weight_version)
         temperature = policy.temperature if self.temperature is None else self.temperature
         sampling = Sampling(policy.max_new_tokens, policy.eos_token_id, policy.vocabulary, temperature)
         respond = responder(policy.generator, sampling, policy.weight_version)

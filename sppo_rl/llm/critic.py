@@ -12,6 +12,7 @@ import torch as th
 from torch import nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 
+from sppo_rl.envs.reasoning.problems import Problem, prompt_ids
 from sppo_rl.llm.loading import load_tokenizer
 from sppo_rl.llm.lora import LoraOptions, add_lora, save_merged
 from sppo_rl.llm.models import ModelSource, Saved, critic_model, head_of, remove_dropout
@@ -22,6 +23,8 @@ from sppo_rl.llm.tokens import compute_in, trim
 
 _PROBABILITY = "multi_label_classification"
 """Hugging Face's name (``config.problem_type``) for outputs that a sigmoid turns into probabilities."""
+_CHAT = "use_chat_template"
+"""Our own entry in the configuration of an exported critic."""
 _OF_PROMPTS = "prompt_tokenizer"
 """Folder of the policy's tokenizer, where the critic has another."""
 
@@ -67,6 +70,8 @@ class PromptCritic(nn.Module):
             longest = getattr(model.config.get_text_config(), "max_position_embeddings", None)
             self._translate = Retokenizer(tokenizer, own_tokenizer, longest)
         self.model, self.tokenizer, self.dtype = model, tokenizer, dtype
+        self.use_chat_template: bool | None = getattr(model.config, _CHAT, None)
+        """Whether prompts given as text go through the tokenizer's chat template; ``None`` where it has one."""
         self.reader = Reader(packing)
 
     @property
@@ -110,8 +115,8 @@ class PromptCritic(nn.Module):
         """
         Predict the chance that the policy it was trained with solves each prompt.
 
-        :param prompts: texts (they go through the tokenizer's chat template if it has one, as in ``MathReasoningEnv``), chat messages,
-            or token ids
+        :param prompts: texts (encoded as ``MathReasoningEnv`` does: through the tokenizer's chat template if it has one, unless the
+            environment of the training was told not to), chat messages, or token ids
         :param batch_size: prompts in one forward pass
         :return: (n,) float32 probabilities
         :raises ValueError: if a prompt is empty, or text comes without a tokenizer
@@ -136,11 +141,9 @@ class PromptCritic(nn.Module):
             return [int(cast(int, token)) for token in prompt]
         if self.tokenizer is None:
             raise ValueError("Text needs a tokenizer, and this critic has none: pass token ids.")
-        if isinstance(prompt, str) and getattr(self.tokenizer, "chat_template", None) is None:
-            return list(self.tokenizer.encode(prompt))
-        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
-        text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        return list(self.tokenizer.encode(text, add_special_tokens=False))
+        if not isinstance(prompt, str):
+            prompt = tuple((message["role"], message["content"]) for message in cast(Sequence[dict[str, str]], prompt))
+        return prompt_ids(Problem(prompt, "", "to predict"), self.tokenizer, self.use_chat_template)
 
     def save(self, folder: str | Path) -> None:
         """
@@ -149,6 +152,8 @@ class PromptCritic(nn.Module):
         :param folder: made if it does not exist
         """
         self.model.config.problem_type = _PROBABILITY
+        if self.use_chat_template is not None or hasattr(self.model.config, _CHAT):
+            setattr(self.model.config, _CHAT, self.use_chat_template)
         save_merged(self.model, folder)
         if self.own_tokenizer is not None:
             self.own_tokenizer.save_pretrained(folder)

@@ -58,6 +58,8 @@ class TransformerPolicy(SequencePolicy):
     :param critic_lora: the same for the critic; its head is trained as well
     :param with_critic: whether the algorithm trains a critic (GRPO, RLOO and ReMax do not); set by the engine
     :param tokenizer: kept for :meth:`export` and the critic's ``predict_solvability``; ``None`` takes the environment's
+    :param use_chat_template: whether prompts given as text go through the tokenizer's chat template, in ``predict_solvability`` and
+        :class:`~sppo_rl.llm.callbacks.BenchmarkCallback`; ``None`` does what the environment does
     :param eos_token_id: the token that ends a response, or a list of several; ``None`` takes the tokenizer's and those of the model's
         ``generation_config``, whose chat turns may end with another one
     :param dtype: ``"float32"`` or ``"bfloat16"``: what forward and backward passes compute in. Weights and optimizer stay in float32: a
@@ -92,6 +94,7 @@ class TransformerPolicy(SequencePolicy):
         critic_lora: LoraOptions | None = None,
         with_critic: bool = True,
         tokenizer: Any = None,
+        use_chat_template: bool | None = None,
         eos_token_id: int | list[int] | tuple[int, ...] | None = None,
         dtype: str = "float32",
         temperature: float = 1.0,
@@ -136,6 +139,7 @@ class TransformerPolicy(SequencePolicy):
             "critic_lora": critic_lora,
             "with_critic": with_critic,
             "tokenizer": tokenizer,
+            "use_chat_template": use_chat_template,
             "eos_token_id": eos_token_id,
             "dtype": dtype,
             "temperature": temperature,
@@ -149,6 +153,7 @@ class TransformerPolicy(SequencePolicy):
             "generator": generator,
             "generator_kwargs": generator_kwargs,
         }
+        self.use_chat_template = use_chat_template
         self.tokenizer, self.temperature, self.compute_dtype = tokenizer, temperature, _DTYPES[dtype]
         self.tokens_per_pass, self.logits_per_pass = tokens_per_pass, logits_per_pass
         self.reader = Reader(packing)
@@ -163,6 +168,7 @@ class TransformerPolicy(SequencePolicy):
             self.critic = make_critic(
                 critic, self.model, self.vocabulary, tokenizer, critic_tokenizer, critic_lora, self.compute_dtype, packing
             )
+            self.critic.use_chat_template = use_chat_template
         self._weights_missing = isinstance(model, Saved)
         if lora is not None:
             add_lora(self.model, lora, unread=self._weights_missing)
@@ -190,16 +196,17 @@ class TransformerPolicy(SequencePolicy):
     @classmethod
     def complete_kwargs(cls, kwargs: dict[str, Any], env: VecEnv | None, with_critic: bool) -> dict[str, Any]:
         """
-        Take the environment's tokenizer, and no critic where the algorithm has none.
+        Take the environment's tokenizer and use of its chat template, and no critic where the algorithm has none.
 
         :param kwargs: given by the user
         :param env: with a ``task`` that has a ``tokenizer``, as ``MathReasoningEnv`` has
         :param with_critic: whether the algorithm trains a critic
         """
-        if kwargs.get("tokenizer") is None and env is not None:
-            # an environment of the user's own may have none; then eos_token_id must be given
-            with contextlib.suppress(AttributeError):
-                kwargs = {**kwargs, "tokenizer": env.get_attr("task")[0].tokenizer}
+        for name in ("tokenizer", "use_chat_template"):
+            if kwargs.get(name) is None and env is not None:
+                # an environment of the user's own may have none; then eos_token_id must be given
+                with contextlib.suppress(AttributeError):
+                    kwargs = {**kwargs, name: getattr(env.get_attr("task")[0], name)}
         return {**kwargs, "with_critic": with_critic}
 
     def rebuild_kwargs(self, kwargs: dict[str, Any]) -> dict[str, Any]:

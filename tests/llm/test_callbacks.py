@@ -17,28 +17,28 @@ from transformers import AutoModelForCausalLM
 
 from sppo_rl import GRPO, PPO, SPPO, ReMax
 from sppo_rl.algorithm import SequenceAlgorithm
-from sppo_rl.envs.reasoning import from_pairs
+from sppo_rl.envs.reasoning import MathReasoningEnv, from_pairs
 from sppo_rl.llm import PromptCritic
 from sppo_rl.llm.benchmarking import read_completions
 from sppo_rl.llm.callbacks import BenchmarkCallback, CompletionsCallback
 from tests.helpers import spy
-from tests.llm.conftest import TOKENIZER, echo_env, tiny_config
+from tests.llm.conftest import TOKENIZER, echo_env, make_tokenizer, tiny_config
 
 HELD_OUT = from_pairs([(f"{'cba'[: number % 4]}{number}?", str(number)) for number in range(8)])
 
 
-def make(algorithm: type[SequenceAlgorithm] = SPPO, **options: Any) -> SequenceAlgorithm:
+def make(algorithm: type[SequenceAlgorithm] = SPPO, env: Any = None, **options: Any) -> SequenceAlgorithm:
+    settings = {"policy_kwargs": {"model": tiny_config(16, 1)}, **options}
     return algorithm(
         "TransformerPolicy",
-        echo_env(),
+        echo_env() if env is None else env,
         learning_rate=1e-3,
         n_episodes=16,
         batch_size=8,
         n_epochs=1,
-        policy_kwargs={"model": tiny_config(16, 1)},
         seed=0,
         device="cpu",
-        **options,
+        **settings,
     )
 
 
@@ -191,6 +191,46 @@ def test_tensorboard_and_console_get_a_table(tmp_path: Path, capsys: pytest.Capt
     printed = capsys.readouterr().out
     assert "Completions after 16 responses" in printed
     assert callback.last[0]["prompt"] in printed
+
+
+def test_adapters_are_merged_into_the_weights_that_a_benchmark_hands_over() -> None:
+    """The in-process generator does not look at them; vLLM refuses other names than those of the checkpoint."""
+    model = make(policy_kwargs={"model": tiny_config(16, 1), "lora": {"r": 2, "target_modules": ["q_proj"]}})
+    policy: Any = model.policy
+    plain = {name for name, _ in AutoModelForCausalLM.from_config(tiny_config(16, 1)).named_parameters()}
+    given: list[set[str]] = []
+    sync = policy.generator.sync_weights
+
+    def recording(named_parameters: Any, version: int) -> None:
+        given.append({name for name, _ in named_parameters})
+        sync([], version)
+
+    policy.generator.sync_weights = recording
+    model.learn(16, callback=benchmark())
+    assert len(given) == 3, "before and after training, and for a collection"
+    assert all(names == plain for names in given)
+
+
+def test_held_out_prompts_are_encoded_as_those_of_training(tmp_path: Path) -> None:
+    """An environment that leaves the chat template out: so do benchmarks and the critic, also one that was exported."""
+    tokenizer = make_tokenizer()
+    tokenizer.chat_template = "{% for message in messages %}abc{{ message['content'] }}=?{% endfor %}"
+    env = MathReasoningEnv(HELD_OUT, tokenizer, 8, 2, low_digit, use_chat_template=False)
+    model = make(env=env)
+    callback = benchmark(tmp_path)
+    model.learn(16, callback=callback)
+    assert callback.tasks[""].encoded == env.task.encoded == [tokenizer.encode(p.prompt) for p in HELD_OUT]
+    critics: Any = [model.policy.critic, PromptCritic.load(tmp_path / "best" / "critic")]  # type: ignore[attr-defined]
+    model.save(tmp_path / "model")
+    critics.append(SPPO.load(tmp_path / "model", device="cpu").policy.critic)  # type: ignore[attr-defined]
+    for critic in critics:
+        with th.no_grad():
+            critic.head.weight.normal_()
+        as_text = critic.predict_solvability([str(problem.prompt) for problem in HELD_OUT])
+        np.testing.assert_array_equal(as_text, critic.predict_solvability(env.task.encoded))
+        assert len(set(as_text.tolist())) == len(HELD_OUT)
+        in_chat = critic.predict_solvability([[{"role": "user", "content": "1?"}]])
+        np.testing.assert_array_equal(in_chat, critic.predict_solvability([tokenizer.encode("abc1?=?")]))
 
 
 def test_markup_in_a_response_breaks_no_table() -> None:
