@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     :raises UsageError: if an option makes no sense
     """
     instruction = BOXED_INSTRUCTION if arguments.instruction is None else arguments.instruction
-    sets = {_set_name(name): load_problems(name, instruction, arguments.limit) for name in arguments.benchmarks}
+    sets = load_sets(arguments.benchmarks, instruction, arguments.limit)
     if arguments.check_golds:
         return check_golds(sets)
     _check(arguments)
@@ -79,6 +79,27 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def load_sets(names: Sequence[str], instruction: str, limit: int | None = None) -> dict[str, Loaded]:
+    """
+    Load several benchmarks.
+
+    :param names: see :func:`load_problems`
+    :param instruction: added behind each problem
+    :param limit: keep the first so many of each
+    :return: problems under the names that their results get
+    :raises UsageError: as :func:`load_problems` does, or if results of two benchmarks would get the same name
+    """
+    given: dict[str, str] = {}
+    for name in names:
+        other = given.setdefault(_set_name(name), name)
+        if other != name:
+            raise UsageError(
+                f"{other} and {name} would both be called {_set_name(name)!r} in the results, and one would take the place of the other: "
+                "evaluate them one by one with an --output each, or rename a file."
+            )
+    return {of: load_problems(name, instruction, limit) for of, name in given.items()}
+
+
 def load_problems(name: str, instruction: str, limit: int | None = None) -> Loaded:
     """
     Load a benchmark by name or from a file; problems with malformed gold answers are left out and listed.
@@ -93,9 +114,14 @@ def load_problems(name: str, instruction: str, limit: int | None = None) -> Load
     if name.endswith(_FILES):
         if not Path(name).is_file():
             raise UsageError(f"There is no file {name}.")
-        problems = from_file(name, instruction=instruction)
-        malformed = [problem.id for problem in problems if problem.scorer is None and not is_well_formed(problem.answer)]
-        loaded = Loaded([problem for problem in problems if problem.id not in set(malformed)], malformed, 0)
+        try:
+            problems = from_file(name, instruction=instruction)
+        except ValueError as error:
+            raise UsageError(f"{name} cannot be read: {error}") from error
+        sound = [problem.scorer is not None or is_well_formed(problem.answer) for problem in problems]
+        # by place: ids may repeat
+        malformed = [problem.id for problem, ok in zip(problems, sound, strict=True) if not ok]
+        loaded = Loaded([problem for problem, ok in zip(problems, sound, strict=True) if ok], malformed, 0)
     else:
         try:
             loaded = load_named(name, instruction)

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedToken
 
 from sppo_rl.llm.benchmarking import read_completions
 from sppo_rl.zoo.cli import main
+from sppo_rl.zoo.evaluate_llm import load_problems
 
 TURN_END = 2
 
@@ -77,3 +78,28 @@ def test_the_models_own_ends_count(parts: tuple[Any, Any], tmp_path: Path, capsy
     assert main(words(folder, tmp_path / "new", *options)) == 0
     (record,) = read_completions(tmp_path / "new" / "sums.jsonl")
     assert (record["tokens"], record["truncated"], record["text"]) == (1, False, "")
+
+
+def test_two_files_of_one_name_are_refused(parts: tuple[Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Their results would stand in one file; the same file twice is one benchmark."""
+    folder = save(parts, tmp_path / "model")
+    a, b = (rows_into(tmp_path / name / "test.jsonl", [{"problem": name, "answer": "1"}]) for name in "ab")
+    assert main(words(folder, tmp_path / "out", "--benchmarks", a, b)) == 1
+    assert f"{a} and {b} would both be called 'test'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert main(words(folder, tmp_path / "out", "--benchmarks", a, a, "-k", "1")) == 0
+    assert [record["problem"] for record in read_completions(tmp_path / "out" / "test.jsonl")] == ["0"]
+
+
+def test_a_malformed_gold_takes_no_other_problem_of_its_id_along(tmp_path: Path) -> None:
+    rows = [("first", r"\frac{1}{", "a"), ("second", "2", "a"), ("third", "3", "b")]
+    file = rows_into(tmp_path / "ids.jsonl", [{"problem": p, "answer": g, "id": i} for p, g, i in rows])
+    loaded = load_problems(file, "")
+    assert [problem.prompt for problem in loaded.problems] == ["second", "third"]
+    assert loaded.malformed == ["a"]
+
+
+def test_a_file_without_problems_is_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = rows_into(tmp_path / "rows.jsonl", [{"text": "1 + 1"}])
+    assert main(["evaluate", "--benchmarks", file, "--check-golds"]) == 1
+    assert "cannot be read: Row 0 has the columns ['text']" in capsys.readouterr().err
