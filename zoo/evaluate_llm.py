@@ -28,6 +28,7 @@ from sppo_rl.llm.benchmarking import (
 )
 from sppo_rl.llm.generation import Sampling, make_generator
 from sppo_rl.llm.generation.vllm_sync import num_outputs
+from sppo_rl.llm.lengths import check_context
 from sppo_rl.llm.loading import fingerprint, load_policy
 from sppo_rl.llm.models import end_tokens
 from sppo_rl.llm.options import end_of_sequence
@@ -229,6 +230,11 @@ def evaluate_sets(
         )
         for name, loaded in sets.items()
     }
+    longest = max(len(ids) for task in tasks.values() for ids in task.encoded) + arguments.max_new_tokens - 1
+    try:
+        check_context("model", model, longest, "Pass a smaller --max-new-tokens.")
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     respond = make_respond(arguments, model, sampling)
     own = {name: settings[name] for name in settings if name not in ("k", "seed", "batch_size")}
     found = {}

@@ -84,9 +84,9 @@ def check_vocabulary(role: str, network: Any, vocabulary: int, user: str, advice
     :param network: a Hugging Face model
     :param vocabulary: V
     :param user: who shows them, for the message
-    :param advice: what to do, for the message
+    :param advice: what to do, for the message; ``{}`` stands for the number of tokens that the network knows
     :raises ValueError: if it does not
     """
     embeddings = network.get_input_embeddings().num_embeddings
     if embeddings < vocabulary:
-        raise ValueError(f"The {role} knows {embeddings} tokens, but {user} uses {vocabulary}. {advice}")
+        raise ValueError(f"The {role} knows {embeddings} tokens, but {user} uses {vocabulary}. {advice.format(embeddings)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from collections.abc import Callable, Iterator
+from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,11 +14,13 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
+from transformers import PreTrainedModel
 
 from sppo_rl.collection import Sampled, Sampler
 from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.llm.critic import PromptCritic, make_critic
 from sppo_rl.llm.generation import Generator, Sampling, make_generator
+from sppo_rl.llm.lengths import check_context, check_rotary_positions
 from sppo_rl.llm.lora import LoraOptions, add_lora, merged_parameters, save_merged
 from sppo_rl.llm.models import ModelSource, Saved, causal_model, end_tokens, output_layer
 from sppo_rl.llm.options import check_numbers, check_vocabulary, end_of_sequence, read_spaces
@@ -29,6 +32,7 @@ from sppo_rl.value_scale import ValueScale
 _DTYPES = {"float32": th.float32, "bfloat16": th.bfloat16}
 _CONTROL_RATE = 1e-4
 """Above this, a learning rate was meant for a network of a few thousand weights."""
+_SHORTER = "Pass the environment a smaller max_prompt_tokens or max_new_tokens."
 _TOKENS, _TOKENS_ON_A_CPU = 16384, 4096
 
 
@@ -126,7 +130,7 @@ class TransformerPolicy(SequencePolicy):
             logits_per_pass=logits_per_pass,
             responses_per_pass=responses_per_pass,
         )
-        if isinstance(model, str) and lr_schedule(1.0) > _CONTROL_RATE:
+        if isinstance(model, str | PathLike | PreTrainedModel) and lr_schedule(1.0) > _CONTROL_RATE:
             warnings.warn(
                 f"learning_rate is {lr_schedule(1.0):g}, which suits control tasks; pre-trained language models are fine-tuned at about "
                 "1e-6 (critic 5e-6). Pass learning_rate=… and critic_learning_rate=….",
@@ -158,7 +162,14 @@ class TransformerPolicy(SequencePolicy):
         self.tokens_per_pass, self.logits_per_pass = tokens_per_pass, logits_per_pass
         self.reader = Reader(packing)
         self.model = causal_model(model)
-        check_vocabulary("model", self.model, self.vocabulary, "the environment", "Pass it the model's own tokenizer.")
+        advice = "Pass it the model's own tokenizer; if that has tokens the model does not know, also vocab_size={}, the model's number."
+        check_vocabulary("model", self.model, self.vocabulary, "the environment", advice)
+        longest_prompt = spaces.flatdim(cast(spaces.Dict, observation_space)["prompt_ids"])
+        longest = longest_prompt + self.max_new_tokens
+        if not isinstance(model, Saved):
+            # the last token is predicted and never read
+            check_context("model", self.model, longest - 1, _SHORTER)
+            check_rotary_positions(self.model, longest - 1, _SHORTER)
         # a file of an earlier version was trained with the tokenizer's alone
         of_model = [] if isinstance(model, Saved) and model.generation_config is None else end_tokens(self.model)
         self.eos_token_id = end_of_sequence(eos_token_id, tokenizer, of_model, self.vocabulary)
@@ -169,6 +180,8 @@ class TransformerPolicy(SequencePolicy):
                 critic, self.model, self.vocabulary, tokenizer, critic_tokenizer, critic_lora, self.compute_dtype, packing
             )
             self.critic.use_chat_template = use_chat_template
+            if self.critic.own_tokenizer is None and not isinstance(critic, Saved):
+                check_context("critic", self.critic.model, longest_prompt, _SHORTER)
         self._weights_missing = isinstance(model, Saved)
         if lora is not None:
             add_lora(self.model, lora, unread=self._weights_missing)
@@ -185,7 +198,7 @@ class TransformerPolicy(SequencePolicy):
             generator,
             self.model,
             self.compute_dtype,
-            spaces.flatdim(cast(spaces.Dict, observation_space)["prompt_ids"]) + self.max_new_tokens,
+            longest,
             responses_per_pass,
             generator_kwargs,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -273,6 +274,8 @@ def test_messages() -> None:
         make(eos_token_id=None)
     with pytest.raises(ValueError, match=f"model knows 7 tokens, but the environment uses {VOCABULARY}"):
         make(model=tiny_config(vocab_size=7))
+    with pytest.raises(ValueError, match=rf"also vocab_size={VOCABULARY - 1}, the model's number"):
+        make(model=tiny_config(vocab_size=VOCABULARY - 1))
     with pytest.raises(ValueError, match="critic knows 7 tokens"):
         make(critic=tiny_config(vocab_size=7))
     with pytest.raises(ValueError, match=r"Dict\(prompt_ids, prompt_len"):
@@ -287,6 +290,10 @@ def test_messages() -> None:
 
 def test_a_control_learning_rate_for_a_pretrained_model_is_pointed_out(tmp_path: Any) -> None:
     tiny_model().save_pretrained(tmp_path)
-    with pytest.warns(UserWarning, match="suits control tasks"):
-        policy = make(model=str(tmp_path))
+    for source in (str(tmp_path), tmp_path, tiny_model()):
+        with pytest.warns(UserWarning, match="suits control tasks"):
+            policy = make(model=source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        make(model=tiny_config())
     assert isinstance(policy.model, type(AutoModelForCausalLM.from_config(tiny_config())))

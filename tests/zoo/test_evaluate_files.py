@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,14 @@ def test_a_file_without_problems_is_answered(tmp_path: Path, capsys: pytest.Capt
     file = rows_into(tmp_path / "rows.jsonl", [{"text": "1 + 1"}])
     assert main(["evaluate", "--benchmarks", file, "--check-golds"]) == 1
     assert "cannot be read: Row 0 has the columns ['text']" in capsys.readouterr().err
+
+
+def test_a_context_that_is_too_short_is_pointed_out(parts: tuple[Any, Any], tmp_path: Path) -> None:
+    """Held against the prompts that there are, not against the longest that would be taken."""
+    folder, file = save(parts, tmp_path / "model"), rows_into(tmp_path / "a.jsonl", [{"problem": "1 + 1", "answer": "2"}])
+    options = ["--benchmarks", file, "-k", "1", "--max-prompt-tokens", "2000"]
+    with pytest.warns(UserWarning, match=r"made for 512 tokens .*may be given 513: .*smaller --max-new-tokens"):
+        assert main(words(folder, tmp_path / "long", *options, "--max-new-tokens", "509")) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        assert main(words(folder, tmp_path / "short", *options, "--max-new-tokens", "3")) == 0
