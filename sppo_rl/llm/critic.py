@@ -141,9 +141,12 @@ class PromptCritic(nn.Module):
             return [int(cast(int, token)) for token in prompt]
         if self.tokenizer is None:
             raise ValueError("Text needs a tokenizer, and this critic has none: pass token ids.")
-        if not isinstance(prompt, str):
-            prompt = tuple((message["role"], message["content"]) for message in cast(Sequence[dict[str, str]], prompt))
-        return prompt_ids(Problem(prompt, "", "to predict"), self.tokenizer, self.use_chat_template)
+        asked: str | tuple[tuple[str, str], ...]
+        if isinstance(prompt, str):
+            asked = prompt
+        else:
+            asked = tuple((message["role"], message["content"]) for message in cast(Sequence[dict[str, str]], prompt))
+        return prompt_ids(Problem(asked, "", "to predict"), self.tokenizer, self.use_chat_template)
 
     def save(self, folder: str | Path) -> None:
         """
@@ -195,13 +198,16 @@ def make_critic(
     :param actor: the policy's model
     :param vocabulary: token ids below this occur in prompts and responses
     :param tokenizer: the policy's
-    :param own_tokenizer: the critic's, or where to find it
+    :param own_tokenizer: the critic's, or where to find it; ``None`` looks into a local folder that the critic comes from, and where
+        :meth:`PromptCritic.save` has written that it has its own, takes that
     :param lora: adapters
     :param dtype: what it computes in
     :param packing: whether padding is left out
     :raises ValueError: if the model does not know all tokens that it will be shown
     """
     model = critic_model(source, actor)
+    if own_tokenizer is None and isinstance(source, str | PathLike) and (Path(source) / _OF_PROMPTS).is_dir():
+        own_tokenizer = source
     if isinstance(own_tokenizer, str | PathLike):
         own_tokenizer = load_tokenizer(own_tokenizer)
     if own_tokenizer is None:

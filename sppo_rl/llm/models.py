@@ -45,13 +45,14 @@ def causal_model(source: ModelSource) -> PreTrainedModel:
 
     :param source: see :data:`ModelSource`
     :raises ValueError: if the logits are not those of the output layer alone
+    :raises TypeError: if the source is of another kind
     """
     if isinstance(source, PreTrainedModel):
         model = copy.deepcopy(source).float()
     elif isinstance(source, PreTrainedConfig | Saved):
         model = _from_config(AutoModelForCausalLM, source)
     else:
-        model = AutoModelForCausalLM.from_pretrained(fspath(source), dtype=th.float32)
+        model = AutoModelForCausalLM.from_pretrained(_named("model", source), dtype=th.float32)
     remove_dropout(model)
     if not isinstance(source, Saved):
         _check_output_layer(model)
@@ -67,6 +68,7 @@ def critic_model(source: ModelSource | None, actor: PreTrainedModel) -> PreTrain
     :param source: see :data:`ModelSource`; an instance may be a causal model, whose body is taken. ``None`` takes the actor's.
     :param actor: the actor
     :raises ValueError: if the architecture has no one-output head
+    :raises TypeError: if the source is of another kind
     """
     if source is None:
         source = actor
@@ -81,7 +83,7 @@ def critic_model(source: ModelSource | None, actor: PreTrainedModel) -> PreTrain
         model = _from_config(AutoModelForTokenClassification, source, num_labels=1)
     else:
         model, report = AutoModelForTokenClassification.from_pretrained(
-            fspath(source), num_labels=1, dtype=th.float32, output_loading_info=True
+            _named("critic", source), num_labels=1, dtype=th.float32, output_loading_info=True
         )
         head = head_of(model)
         name = next(name for name, module in model.named_modules() if module is head)
@@ -93,6 +95,16 @@ def critic_model(source: ModelSource | None, actor: PreTrainedModel) -> PreTrain
             head.weight.zero_()
             head.bias.zero_()
     return model
+
+
+def _named(role: str, source: Any) -> str:
+    """A hub name or a folder; everything else is refused, adapters of peft among it."""
+    if isinstance(source, str | PathLike):
+        return fspath(source)
+    raise TypeError(
+        f"{role} must be a hub name, a folder, a configuration or a Hugging Face model, got {type(source).__name__}. Of a model "
+        "with peft's adapters pass merge_and_unload(); new ones come from lora=… and critic_lora=…."
+    )
 
 
 def head_of(model: PreTrainedModel) -> nn.Linear:

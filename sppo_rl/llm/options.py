@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from transformers import PreTrainedModel
+
+_CONTROL_RATE = 1e-4
+"""Above this, a learning rate was meant for a network of a few thousand weights."""
 
 
 def read_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> tuple[int, int]:
@@ -74,6 +80,22 @@ def end_of_sequence(
             "policy_kwargs={'eos_token_id': …}, a token or a list of them, or give the environment a tokenizer that has one."
         )
     return found.pop() if len(found) == 1 else tuple(sorted(found))
+
+
+def point_out_control_rate(source: Any, learning_rate: float) -> None:
+    """
+    Warn of a learning rate that would ruin a pre-trained model.
+
+    :param source: of the model; a configuration stands for weights from scratch
+    :param learning_rate: of the actor
+    """
+    if isinstance(source, str | PathLike | PreTrainedModel) and learning_rate > _CONTROL_RATE:
+        warnings.warn(
+            f"learning_rate is {learning_rate:g}, which suits control tasks; pre-trained language models are fine-tuned at about 1e-6 "
+            "(critic 5e-6). Pass learning_rate=… and critic_learning_rate=….",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def check_vocabulary(role: str, network: Any, vocabulary: int, user: str, advice: str) -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable, Iterator
-from os import PathLike
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,25 +12,21 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 from torch import nn
-from transformers import PreTrainedModel
 
 from sppo_rl.collection import Sampled, Sampler
 from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.llm.critic import PromptCritic, make_critic
 from sppo_rl.llm.generation import Generator, Sampling, make_generator
-from sppo_rl.llm.lengths import check_context, check_rotary_positions
+from sppo_rl.llm.lengths import check_lengths
 from sppo_rl.llm.lora import LoraOptions, add_lora, merged_parameters, save_merged
 from sppo_rl.llm.models import ModelSource, Saved, causal_model, end_tokens, output_layer
-from sppo_rl.llm.options import check_numbers, check_vocabulary, end_of_sequence, read_spaces
+from sppo_rl.llm.options import check_numbers, check_vocabulary, end_of_sequence, point_out_control_rate, read_spaces
 from sppo_rl.llm.packing import Reader
 from sppo_rl.llm.tokens import by_token_budget, compute_in, lay_out, response_mask, token_log_probs
 from sppo_rl.sequence_policy import DecisionEvaluation, SequencePolicy
 from sppo_rl.value_scale import ValueScale
 
 _DTYPES = {"float32": th.float32, "bfloat16": th.bfloat16}
-_CONTROL_RATE = 1e-4
-"""Above this, a learning rate was meant for a network of a few thousand weights."""
-_SHORTER = "Pass the environment a smaller max_prompt_tokens or max_new_tokens."
 _TOKENS, _TOKENS_ON_A_CPU = 16384, 4096
 
 
@@ -57,13 +51,12 @@ class TransformerPolicy(SequencePolicy):
     :param model: hub name, local folder, configuration (weights from scratch) or an instance, which is copied; must be given
     :param critic: the same for the critic, of any size; ``None`` starts from the actor's weights
     :param critic_tokenizer: the critic's tokenizer, its hub name or folder, if it does not read the same token ids (see
-        :class:`~sppo_rl.llm.retokenize.Retokenizer`); not for PPO, whose critic reads the response token by token
+        :class:`~sppo_rl.llm.retokenize.Retokenizer`); an exported critic brings its own. Not for PPO, whose critic reads each token
     :param lora: train adapters instead of the actor's weights: a ``peft.LoraConfig`` or its arguments
     :param critic_lora: the same for the critic; its head is trained as well
     :param with_critic: whether the algorithm trains a critic (GRPO, RLOO and ReMax do not); set by the engine
     :param tokenizer: kept for :meth:`export` and the critic's ``predict_solvability``; ``None`` takes the environment's
-    :param use_chat_template: whether prompts given as text go through the tokenizer's chat template, in ``predict_solvability`` and
-        :class:`~sppo_rl.llm.callbacks.BenchmarkCallback`; ``None`` does what the environment does
+    :param use_chat_template: whether benchmarks and the critic put prompts into the chat template; ``None`` does what the environment does
     :param eos_token_id: the token that ends a response, or a list of several; ``None`` takes the tokenizer's and those of the model's
         ``generation_config``, whose chat turns may end with another one
     :param dtype: ``"float32"`` or ``"bfloat16"``: what forward and backward passes compute in. Weights and optimizer stay in float32: a
@@ -130,13 +123,7 @@ class TransformerPolicy(SequencePolicy):
             logits_per_pass=logits_per_pass,
             responses_per_pass=responses_per_pass,
         )
-        if isinstance(model, str | PathLike | PreTrainedModel) and lr_schedule(1.0) > _CONTROL_RATE:
-            warnings.warn(
-                f"learning_rate is {lr_schedule(1.0):g}, which suits control tasks; pre-trained language models are fine-tuned at about "
-                "1e-6 (critic 5e-6). Pass learning_rate=… and critic_learning_rate=….",
-                UserWarning,
-                stacklevel=2,
-            )
+        point_out_control_rate(model, lr_schedule(1.0))
         self._options = {
             "critic_tokenizer": critic_tokenizer,
             "lora": lora,
@@ -165,24 +152,18 @@ class TransformerPolicy(SequencePolicy):
         advice = "Pass it the model's own tokenizer; if that has tokens the model does not know, also vocab_size={}, the model's number."
         check_vocabulary("model", self.model, self.vocabulary, "the environment", advice)
         longest_prompt = spaces.flatdim(cast(spaces.Dict, observation_space)["prompt_ids"])
-        longest = longest_prompt + self.max_new_tokens
-        if not isinstance(model, Saved):
-            # the last token is predicted and never read
-            check_context("model", self.model, longest - 1, _SHORTER)
-            check_rotary_positions(self.model, longest - 1, _SHORTER)
         # a file of an earlier version was trained with the tokenizer's alone
         of_model = [] if isinstance(model, Saved) and model.generation_config is None else end_tokens(self.model)
         self.eos_token_id = end_of_sequence(eos_token_id, tokenizer, of_model, self.vocabulary)
-        """The token that ends a response, or several."""
         self.critic: PromptCritic | None = None
         if with_critic:
             self.critic = make_critic(
                 critic, self.model, self.vocabulary, tokenizer, critic_tokenizer, critic_lora, self.compute_dtype, packing
             )
             self.critic.use_chat_template = use_chat_template
-            if self.critic.own_tokenizer is None and not isinstance(critic, Saved):
-                check_context("critic", self.critic.model, longest_prompt, _SHORTER)
         self._weights_missing = isinstance(model, Saved)
+        if not self._weights_missing:
+            check_lengths(self.model, self.critic, longest_prompt, self.max_new_tokens)
         if lora is not None:
             add_lora(self.model, lora, unread=self._weights_missing)
         if gradient_checkpointing:
@@ -198,7 +179,7 @@ class TransformerPolicy(SequencePolicy):
             generator,
             self.model,
             self.compute_dtype,
-            longest,
+            longest_prompt + self.max_new_tokens,
             responses_per_pass,
             generator_kwargs,
         )
@@ -228,8 +209,8 @@ class TransformerPolicy(SequencePolicy):
 
         :param kwargs: what this policy was made from
         """
-        saved = Saved(self.model.config, self.model.generation_config)
-        rebuilt = {**kwargs, "model": saved, "eos_token_id": self.eos_token_id}
+        rebuilt = {**kwargs, "eos_token_id": self.eos_token_id}
+        rebuilt["model"] = Saved(self.model.config, self.model.generation_config)
         if self.critic is not None:
             rebuilt |= {"critic": Saved(self.critic.model.config), "critic_tokenizer": self.critic.own_tokenizer}
         return rebuilt

@@ -81,7 +81,7 @@ def test_positions_that_depend_on_the_neighbours_are_refused(config: PreTrainedC
         ValueError, match=rf"longer than {LONGEST - 1} tokens, and here one may have {LONGEST}: .*max_prompt_tokens"
     ):
         make(model=config)
-    check_rotary_positions(model, LONGEST - 1, "")
+    check_rotary_positions(model, LONGEST - 1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         make(model=rotary(max_position_embeddings=2))

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import peft
 import pytest
 import torch as th
 from gymnasium import spaces
@@ -286,6 +287,13 @@ def test_messages() -> None:
     )  # fmt: skip
     with pytest.raises(ValueError, match="changes its logits after the output layer"):
         make(model=capped)
+
+
+def test_a_model_with_adapters_is_refused() -> None:
+    adapted = peft.get_peft_model(tiny_model(), peft.LoraConfig(target_modules=["q_proj"]))
+    for role in ("model", "critic"):
+        with pytest.raises(TypeError, match=rf"{role} must be a hub name, .* got PeftModel\..* merge_and_unload\(\); .*lora="):
+            make(**{role: adapted})
 
 
 def test_a_control_learning_rate_for_a_pretrained_model_is_pointed_out(tmp_path: Any) -> None:

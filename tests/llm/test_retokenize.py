@@ -108,6 +108,18 @@ def test_training_saving_exporting(tmp_path: Path) -> None:
     np.testing.assert_array_equal(critic.predict_solvability(prompts), expected)
 
 
+def test_an_exported_critic_brings_its_tokenizer_along(tmp_path: Path) -> None:
+    """As ``critic`` of a new policy it would otherwise be shown ids that mean something else to it."""
+    policy = with_live_head(make(critic=tiny_config(vocab_size=40), tokenizer=TOKENIZER, critic_tokenizer=OTHER))
+    policy.export(tmp_path)
+    again = make(critic=tmp_path / "critic", tokenizer=TOKENIZER)
+    assert again.critic is not None
+    assert again.critic.own_tokenizer is not None
+    ids = observe([TOKENIZER.encode(prompt) for prompt in ("ab2?", "0?", "c")])
+    with th.no_grad():
+        th.testing.assert_close(again.context_value_logits(ids), policy.context_value_logits(ids))
+
+
 def test_messages() -> None:
     with pytest.raises(ValueError, match="needs the policy's too"):
         make(critic=tiny_config(vocab_size=40), critic_tokenizer=OTHER)
