@@ -48,8 +48,8 @@ def warn_of_unlikely_golds(problems: Sequence[Problem]) -> None:
         first = unlikely[0]
         warnings.warn(
             f"{len(unlikely)} of {len(problems)} gold answers have several lines or more than {LONGEST} characters, such as that of "
-            f"problem {first.id!r}: {first.answer[:60]!r}…. The verifier compares a final answer, so these problems will never be "
-            "rewarded. Give rows with the answer alone ('72'), behind '####' or in a \\boxed{}, or leave these out.",
+            f"problem {first.id!r}: {first.answer[:60]!r}…. The verifier compares final answers and would never reward these. "
+            "Give rows with the answer alone ('72'), behind '####' or in a \\boxed{}, or leave these out.",
             UserWarning,
             stacklevel=3,
         )

@@ -241,6 +241,12 @@ def test_responses_end_with_the_end_of_sequence_or_at_the_budget(backend: Copy) 
     assert len({tuple(tokens) for tokens, _ in responses}) > 50, "equal prompts have seeds of their own"
 
 
+def test_responses_end_with_any_of_several_tokens(backend: Copy) -> None:
+    responses = backend.generate([np.array([5])] * 100, sampling(max_new_tokens=6, eos_token_id=(EOS, 4)), 0)
+    assert not any(np.isin(tokens[:-1], (EOS, 4)).any() for tokens, _ in responses)
+    assert {EOS, 4} == {int(tokens[-1]) for tokens, _ in responses if len(tokens) < 6}
+
+
 def test_samples_follow_the_trainers_distribution(engine: VLLMGenerator) -> None:
     """4,000 first tokens against the trainer's probabilities: a chi-squared test. Ids that are no tokens would be likely ones here."""
     model = engine.model
