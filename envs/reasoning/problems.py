@@ -268,8 +268,9 @@ def check_round_trip(tokenizer: Any, text: str = "1 + 2\n= 3") -> None:
             (k for k, (one, other) in enumerate(zip(text, back, strict=False)) if one != other), min(len(text), len(back))
         )
         raise ValueError(
-            f"The tokenizer turns {text[first : first + 40]!r} into {back[first : first + 40]!r}: it was made for other text, or, if it is "
-            "a local folder, AutoTokenizer replaced its pre-tokenizer; load that with transformers.PreTrainedTokenizerFast."
+            f"The tokenizer turns {text[first : first + 40]!r} into {back[first : first + 40]!r}: it was made for other text (of sums "
+            "alone, say: then the problems must come without an instruction in words, instruction=''), or, if it is a local folder, "
+            "AutoTokenizer replaced its pre-tokenizer; load that with transformers.PreTrainedTokenizerFast."
         )
 
 
