@@ -202,16 +202,19 @@ def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
         assert episodes == f"{float(row['episodes']):,.0f}"
 
 
-def test_tuned_results_on_the_results_page_are_the_committed_ones() -> None:
-    folder = "tuned_comparison/PrecisionCartPole200"
+@pytest.mark.parametrize(
+    ("heading", "task"), [("## Tuned alike", "PrecisionCartPole200"), ("## Tuned alike on Pendulum", "Pendulum")]
+)
+def test_tuned_results_on_the_results_page_are_the_committed_ones(heading: str, task: str) -> None:
+    folder = f"tuned_comparison/{task}"
     before, tuned = summary(folder, "as_in_the_file"), summary(folder, "tuned")
     settings = json.loads((RESULTS / f"{folder}.json").read_text())["tuned"]
-    shown = list(table(section(DOCS / "results.md", "## Tuned alike")))[1:]
+    shown = list(table(section(DOCS / "results.md", heading)))[1:]
     assert {COMPARED[row[0]] for row in shown} == set(settings) == set(tuned)
     for label, *cells in shown:
         algo = COMPARED[label]
         chosen = settings[algo]["hyperparameters"]
-        start = read_file(algo, REPOSITORY / "benchmarks" / "hyperparams")["sppo_rl/PrecisionCartPole200-v0"]
+        start = read_file(algo, REPOSITORY / "benchmarks" / "hyperparams")[f"sppo_rl/{task}-v0"]
         assert cells == [
             measured(before[algo])[0],
             measured(tuned[algo])[0],

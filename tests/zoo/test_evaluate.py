@@ -59,8 +59,18 @@ def test_a_folder_with_one_model_is_that_model(tmp_path):
 
 def test_train_says_what_an_entry_of_ones_own_leaves_out(tmp_path, capsys):
     own = tmp_path / "own.yml"
-    own.write_text("sppo_rl/Pendulum-v0: {n_episodes: 2, learning_rate: 0.0003, n_epochs: 4}\n")
-    words = ["train", "--env", "sppo_rl/Pendulum-v0", "--episodes", "2", "--eval-episodes", "1", "-f", str(tmp_path / "logs")]
+    own.write_text("sppo_rl/LunarLander-v0: {n_episodes: 2}\n")
+    words = [
+        "train",
+        "--env",
+        "sppo_rl/LunarLander-v0",
+        "--episodes",
+        "2",
+        "--eval-episodes",
+        "1",
+        "-f",
+        str(tmp_path / "logs"),
+    ]
     assert main([*words, "--conf-file", str(own)]) == 0
     said = next(line for line in capsys.readouterr().out.splitlines() if "leaves out" in line)
     assert said.endswith("critic_learning_rate: None (0.001), critic_init: None (first_batch)")

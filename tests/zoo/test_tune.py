@@ -230,12 +230,13 @@ def test_real_runs_and_writing_to_the_file(tmp_path):
     check_keys("sppo", table[CARTPOLE])
 
 
-def test_settings_that_were_found_are_those_of_the_package():
-    found = json.loads((RESULTS / "PrecisionCartPole200.json").read_text())["tuned"]
+@pytest.mark.parametrize("task", [path.stem for path in RESULTS.glob("*.json")])
+def test_settings_that_were_found_are_those_of_the_package(task):
+    found = json.loads((RESULTS / f"{task}.json").read_text())["tuned"]
     for algo, study in found.items():
-        entry = read_file(algo)[CARTPOLE]
+        entry = read_file(algo)[f"sppo_rl/{task}-v0"]
         assert {name: entry[name] for name in study["hyperparameters"]} == study["hyperparameters"]
-        start = read_file(algo, HYPERPARAMETERS)[CARTPOLE]
+        start = read_file(algo, HYPERPARAMETERS)[f"sppo_rl/{task}-v0"]
         assert {**start, **study["hyperparameters"]} == entry
 
 
