@@ -76,19 +76,6 @@ def tuned_comparison(results: Path, work: Path) -> Iterator[Check]:
     yield from control_run(runs, work / "tuned", results.stem, 3000, settings, eval_episodes=200)
 
 
-def paper_budget(results: Path, work: Path) -> Iterator[Check]:
-    """The first tenth of a run of 50,000 episodes, with the package's settings."""
-    task = "PrecisionCartPole200"
-    committed = runs_of(read_results(results))[f"sppo_rl/{task}-v0", "sppo"]
-    spec = RunSpec("sppo", f"sppo_rl/{task}-v0", seed=0, episodes=5000, eval_every=2500, eval_episodes=200)
-    _, evaluation = train_control(spec, work / "paper_budget")
-    found = evaluation.rows[-1]
-    then = [next(row["success"] for row in rows if row["episodes"] >= found["episodes"]) for rows in committed.values()]
-    mean = statistics.mean(then)
-    chance = math.sqrt(mean * (1.0 - mean) / spec.eval_episodes)
-    yield near(f"{task}, sppo, success after {found['episodes']:.0f}", mean, found["success"], statistics.stdev(then), chance)
-
-
 def step_signal(results: Path, work: Path) -> Iterator[Check]:
     """The step at which all that is for single steps has been taken away."""
     import step_signal as script
