@@ -271,3 +271,17 @@ def test_the_blind_corpus_is_the_one_that_was_measured() -> None:
     frozen = b"".join((folder / name).read_bytes() for name in ("blind_corpus.py", "blind_answers.txt"))
     for results in ("blind_results.json", "blind_results_mended.json"):
         assert json.loads((folder / results).read_text())["corpus_sha256"] == hashlib.sha256(frozen).hexdigest()
+
+
+def test_what_a_critic_on_every_state_costs_is_the_committed_measurement() -> None:
+    rows = json.loads((RESULTS / "critic_cost.json").read_text())["rows"]
+    cells = {
+        (row["env"].removeprefix("sppo_rl/").removesuffix("-v0"), row["minibatches_x_epochs"]): (
+            f"{decimals(row['sppo_time_over_ppo_time'], 2)} [{decimals(row['min'], 2)}, {decimals(row['max'], 2)}]"
+        )
+        for row in rows
+    }
+    expected = [[task, cells[task, "1x4"], cells[task, "4x10"]] for task, schedule in cells if schedule == "1x4"]
+    assert [row for row in table(section(DOCS / "results.md", "## Speed")) if "against" not in row[1]][
+        -len(expected) :
+    ] == expected
