@@ -135,6 +135,8 @@ class CheckpointCallback(BaseCallback):
         super().__init__()
         if every_updates < 1:
             raise ValueError(f"every_updates must be at least 1, got {every_updates}.")
+        if keep < 1:
+            raise ValueError(f"keep must be at least 1, got {keep}: no checkpoint would be left.")
         self.folder, self.every_updates, self.keep = Path(folder), every_updates, keep
         self._between: tuple[bytes, bytes] | None = None
         """Counters and run state before the collection that is going on; weights do not change during it."""

@@ -259,6 +259,8 @@ def test_numbers_out_of_range_are_named(tmp_path: Path) -> None:
         save_checkpoint(make_model("minibatches"), tmp_path, keep=0)
     with pytest.raises(ValueError, match="every_updates must be at least 1, got 0"):
         CheckpointCallback(tmp_path, every_updates=0)
+    with pytest.raises(ValueError, match="keep must be at least 1, got 0"):
+        CheckpointCallback(tmp_path, keep=0)
 
 
 class Stop(BaseCallback):
