@@ -36,7 +36,7 @@ CELLS: dict[str, tuple[str, Callable[[Path, Path], Iterator[Check]]]] = {
     "control_comparison": ("results/control_comparison/PrecisionCartPole200/results.csv", control.control_comparison),
     "control_rivals": ("results/control_rivals/PrecisionCartPole200/results.csv", control.control_rivals),
     "tuned_comparison": ("results/tuned_comparison/PrecisionCartPole200.json", control.tuned_comparison),
-    "step_signal": ("results/step_signal/results.csv", control.step_signal),
+    "step_signal": ("results/step_signal/PrecisionCartPole200/results.csv", control.step_signal),
     "critic_init": ("results/critic_init/Pendulum/results.csv", control.critic_init),
     "control_claims": ("results/control_claims.json", control.control_claims),
     "first_finished_bias": ("results/first_finished_bias.csv", control.first_finished_bias),

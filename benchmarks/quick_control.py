@@ -81,8 +81,8 @@ def step_signal(results: Path, work: Path) -> Iterator[Check]:
     import step_signal as script
 
     label = "SPPO, the same settings"
-    algo, settings = script.variants()[label]
-    task = script.ENV.removeprefix("sppo_rl/").removesuffix("-v0")
+    task = results.parent.name
+    algo, settings = script.variants(task)[label]
     yield from control_run(results, work / "step_signal", task, 3000, settings, algo, script.EVALUATION_EPISODES, label)
 
 

@@ -1,10 +1,12 @@
-"""Why PPO + BCE ends above SPPO once both are tuned on PrecisionCartPole200, and whether SPPO's own hybrid has what it takes.
+"""Why PPO + BCE ends above SPPO once both are tuned on a task, and what mends SPPO there.
 
 From the settings that ``tuned_comparison.py`` found for PPO + BCE one thing is changed at a time until SPPO is left; then SPPO gets a share
-of the step-wise signal back (``hybrid``), with and without λ, with those settings and with its own. Seeds that no trial of the tuning saw;
-what was done before is kept in ``--work``.
+of the step-wise signal back (``hybrid``), with and without λ, with those settings and with its own. Last, what holds a policy back without
+a value of single states: the other form of its advantage, a limit on the update's KL divergence, a falling learning rate. Seeds that no
+trial of the tuning saw; what was done before is kept in ``--work``.
 
     python benchmarks/step_signal.py --episodes 3000 --seeds 5
+    python benchmarks/step_signal.py --env sppo_rl/Pendulum-v0 --episodes 600 --seeds 10
 """
 
 from __future__ import annotations
@@ -36,17 +38,19 @@ from sppo_rl.zoo.results import (
 from sppo_rl.zoo.runs import EVALUATIONS, LAST_MODEL, RunSpec, run
 
 HERE = Path(__file__).resolve().parent
-ENV = "sppo_rl/PrecisionCartPole200-v0"
-TUNED = HERE / "results" / "tuned_comparison" / "PrecisionCartPole200.json"
+TUNED = HERE / "results" / "tuned_comparison"
 FIRST_SEED, EVALUATION_EPISODES = 100, 200
 """As in tuned_comparison.py."""
 
 
-def variants() -> dict[str, tuple[str, dict[str, Any]]]:
-    """Name → algorithm and its hyperparameters."""
-    tuned = json.loads(TUNED.read_text(encoding="utf-8"))["tuned"]
+def variants(task: str) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Name → algorithm and its hyperparameters, on a task that has been tuned."""
+    tuned = json.loads((TUNED / f"{task}.json").read_text(encoding="utf-8"))["tuned"]
     ppo, sppo = tuned["ppo-bce"]["hyperparameters"], tuned["sppo"]["hyperparameters"]
     shared = {name: value for name, value in ppo.items() if name not in ("gae_lambda", "normalize_advantage")}
+    # a hybrid mixes residual advantages alone
+    residual = {**sppo, "advantage": "residual"}
+    other = "residual" if sppo.get("advantage") == "standardized" else "standardized"
     return {
         "PPO + BCE": ("ppo-bce", ppo),
         "λ = 1": ("ppo-bce", {**ppo, "gae_lambda": 1.0}),
@@ -57,9 +61,15 @@ def variants() -> dict[str, tuple[str, dict[str, Any]]]:
         "SPPO, the same settings, hybrid .5": ("sppo", {**shared, "hybrid": 0.5}),
         "SPPO, the same settings, hybrid .5, λ = .95": ("sppo", {**shared, "hybrid": 0.5, "gae_lambda": 0.95}),
         "SPPO, its own settings": ("sppo", sppo),
-        "SPPO, its own settings, hybrid .5": ("sppo", {**sppo, "hybrid": 0.5}),
-        "SPPO, its own settings, hybrid .5, λ = .95": ("sppo", {**sppo, "hybrid": 0.5, "gae_lambda": 0.95}),
-        "SPPO, its own settings, hybrid 1, λ = .95": ("sppo", {**sppo, "hybrid": 1.0, "gae_lambda": 0.95}),
+        "SPPO, its own settings, hybrid .5": ("sppo", {**residual, "hybrid": 0.5}),
+        "SPPO, its own settings, hybrid .5, λ = .95": ("sppo", {**residual, "hybrid": 0.5, "gae_lambda": 0.95}),
+        "SPPO, its own settings, hybrid 1, λ = .95": ("sppo", {**residual, "hybrid": 1.0, "gae_lambda": 0.95}),
+        f"SPPO, its own settings, {other}": ("sppo", {**sppo, "advantage": other}),
+        "SPPO, its own settings, target_kl .01": ("sppo", {**sppo, "target_kl": 0.01}),
+        "SPPO, its own settings, learning rate falling to 0": (
+            "sppo",
+            {**sppo, "learning_rate": f"lin_{sppo['learning_rate']}"},
+        ),
     }
 
 
@@ -73,6 +83,7 @@ def evaluations(spec: RunSpec, folder: Path) -> list[Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="sppo_rl/PrecisionCartPole200-v0", metavar="ID", help="a task that has been tuned")
     parser.add_argument("--episodes", type=int, default=3000)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=2)
@@ -80,33 +91,35 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results" / "step_signal")
     arguments = parser.parse_args()
     words = ["python", "benchmarks/step_signal.py", *sys.argv[1:]]
+    task = arguments.env.removeprefix("sppo_rl/").removesuffix("-v0")
+    work, out = arguments.work / task, arguments.out / task
     specs = {
         (name, seed): RunSpec(
             algo,
-            ENV,
+            arguments.env,
             seed=seed,
             episodes=arguments.episodes,
             overrides=overrides,
-            entry=read_entry(algo, ENV, HERE / "hyperparams"),
+            entry=read_entry(algo, arguments.env, HERE / "hyperparams"),
             eval_every=arguments.episodes // 10,
             eval_episodes=EVALUATION_EPISODES,
         ).check()
-        for name, (algo, overrides) in variants().items()
+        for name, (algo, overrides) in variants(task).items()
         for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds)
     }
-    folders = [arguments.work / file_name(name) / f"seed_{seed}" for name, seed in specs]
+    folders = [work / file_name(name) / f"seed_{seed}" for name, seed in specs]
     rows: list[Row] = []
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
         for (name, seed), done in zip(specs, pool.map(evaluations, specs.values(), folders), strict=True):
             print(f"{name}, seed {seed}: success {done[-1]['success']:.3f}", flush=True)
-            rows += [{"env": ENV, "algo": name, "seed": seed, **row} for row in done]
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    provenance.record(arguments.out, words)
+            rows += [{"env": arguments.env, "algo": name, "seed": seed, **row} for row in done]
+    out.mkdir(parents=True, exist_ok=True)
+    provenance.record(out, words)
     summaries = summarize(rows)
-    write_atomically(arguments.out / "results.csv", to_csv(COLUMNS, rows))
-    write_atomically(arguments.out / "summary.csv", summary_csv(summaries))
-    write_atomically(arguments.out / "table.md", markdown_table(summaries))
-    plot_comparison(rows, arguments.out / "plot.png")
+    write_atomically(out / "results.csv", to_csv(COLUMNS, rows))
+    write_atomically(out / "summary.csv", summary_csv(summaries))
+    write_atomically(out / "table.md", markdown_table(summaries))
+    plot_comparison(rows, out / "plot.png")
 
 
 if __name__ == "__main__":

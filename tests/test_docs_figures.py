@@ -226,7 +226,7 @@ def test_tuned_results_on_the_results_page_are_the_committed_ones(heading: str, 
 
 
 def test_the_ladder_from_ppo_to_sppo_is_the_committed_one() -> None:
-    with open(RESULTS / "step_signal" / "summary.csv") as file:
+    with open(RESULTS / "step_signal" / "PrecisionCartPole200" / "summary.csv") as file:
         expected = [[row["algo"], measured(row)[0], measured(row)[2]] for row in csv.DictReader(file)]
     assert list(table(section(DOCS / "results.md", "## Why PPO + BCE is ahead, once tuned")))[1:] == expected
 
