@@ -14,28 +14,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-import torch as th
-
-from sppo_rl.callbacks import read_evaluations
-from sppo_rl.zoo import provenance
-from sppo_rl.zoo.hyperparameters import read_entry
-from sppo_rl.zoo.names import file_name
-from sppo_rl.zoo.plots import plot_comparison
-from sppo_rl.zoo.results import (
-    COLUMNS,
-    Row,
-    markdown_table,
-    summarize,
-    summary_csv,
-    to_csv,
-    write_atomically,
-)
-from sppo_rl.zoo.runs import EVALUATIONS, LAST_MODEL, RunSpec, run
+from variants import Variants, compare_variants
 
 HERE = Path(__file__).resolve().parent
 TUNED = HERE / "results" / "tuned_comparison"
@@ -43,8 +24,8 @@ FIRST_SEED, EVALUATION_EPISODES = 100, 200
 """As in tuned_comparison.py."""
 
 
-def variants(task: str) -> dict[str, tuple[str, dict[str, Any]]]:
-    """Name → algorithm and its hyperparameters, on a task that has been tuned."""
+def variants(task: str) -> Variants:
+    """On a task that has been tuned."""
     tuned = json.loads((TUNED / f"{task}.json").read_text(encoding="utf-8"))["tuned"]
     ppo, sppo = tuned["ppo-bce"]["hyperparameters"], tuned["sppo"]["hyperparameters"]
     shared = {name: value for name, value in ppo.items() if name not in ("gae_lambda", "normalize_advantage")}
@@ -73,14 +54,6 @@ def variants(task: str) -> dict[str, tuple[str, dict[str, Any]]]:
     }
 
 
-def evaluations(spec: RunSpec, folder: Path) -> list[Row]:
-    """Of one run, which is trained unless it was before."""
-    th.set_num_threads(1)
-    if not (folder / LAST_MODEL).exists():
-        run(spec, folder, resume=True)
-    return read_evaluations(folder / EVALUATIONS)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="sppo_rl/PrecisionCartPole200-v0", metavar="ID", help="a task that has been tuned")
@@ -92,34 +65,18 @@ def main() -> None:
     arguments = parser.parse_args()
     words = ["python", "benchmarks/step_signal.py", *sys.argv[1:]]
     task = arguments.env.removeprefix("sppo_rl/").removesuffix("-v0")
-    work, out = arguments.work / task, arguments.out / task
-    specs = {
-        (name, seed): RunSpec(
-            algo,
-            arguments.env,
-            seed=seed,
-            episodes=arguments.episodes,
-            overrides=overrides,
-            entry=read_entry(algo, arguments.env, HERE / "hyperparams"),
-            eval_every=arguments.episodes // 10,
-            eval_episodes=EVALUATION_EPISODES,
-        ).check()
-        for name, (algo, overrides) in variants(task).items()
-        for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds)
-    }
-    folders = [work / file_name(name) / f"seed_{seed}" for name, seed in specs]
-    rows: list[Row] = []
-    with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        for (name, seed), done in zip(specs, pool.map(evaluations, specs.values(), folders), strict=True):
-            print(f"{name}, seed {seed}: success {done[-1]['success']:.3f}", flush=True)
-            rows += [{"env": arguments.env, "algo": name, "seed": seed, **row} for row in done]
-    out.mkdir(parents=True, exist_ok=True)
-    provenance.record(out, words)
-    summaries = summarize(rows)
-    write_atomically(out / "results.csv", to_csv(COLUMNS, rows))
-    write_atomically(out / "summary.csv", summary_csv(summaries))
-    write_atomically(out / "table.md", markdown_table(summaries))
-    plot_comparison(rows, out / "plot.png")
+    compare_variants(
+        variants(task),
+        arguments.env,
+        range(FIRST_SEED, FIRST_SEED + arguments.seeds),
+        arguments.episodes,
+        arguments.episodes // 10,
+        EVALUATION_EPISODES,
+        arguments.work / task,
+        arguments.out / task,
+        arguments.jobs,
+        words,
+    )
 
 
 if __name__ == "__main__":
