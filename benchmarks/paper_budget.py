@@ -1,0 +1,57 @@
+"""The paper's own number of episodes on PrecisionCartPole200, with the settings that short runs found: does what was learned stay?
+
+SPPO and PPO as tuned by ``tuned_comparison.py``; SPPO with a learning rate that falls to 0, and with half of a step-wise signal.
+Seeds that no trial of the tuning saw.
+
+    python benchmarks/paper_budget.py --seeds 3
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from variants import Variants, compare_variants
+
+HERE = Path(__file__).resolve().parent
+TASK, EPISODES, EVALUATIONS, EVALUATION_EPISODES, FIRST_SEED = "PrecisionCartPole200", 50_000, 20, 200, 100
+
+
+def variants() -> Variants:
+    """With the settings of the committed study."""
+    tuned = json.loads((HERE / "results" / "tuned_comparison" / f"{TASK}.json").read_text(encoding="utf-8"))["tuned"]
+    sppo, ppo = tuned["sppo"]["hyperparameters"], tuned["ppo"]["hyperparameters"]
+    return {
+        "SPPO": ("sppo", sppo),
+        "SPPO, learning rate falling to 0": ("sppo", {**sppo, "learning_rate": f"lin_{sppo['learning_rate']}"}),
+        "SPPO, hybrid .5, λ = .95": ("sppo", {**sppo, "hybrid": 0.5, "gae_lambda": 0.95}),
+        "PPO (ours)": ("ppo", ppo),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--episodes", type=int, default=EPISODES)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--work", type=Path, default=Path("runs/paper_budget"))
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "paper_budget")
+    arguments = parser.parse_args()
+    compare_variants(
+        variants(),
+        f"sppo_rl/{TASK}-v0",
+        range(FIRST_SEED, FIRST_SEED + arguments.seeds),
+        arguments.episodes,
+        arguments.episodes // EVALUATIONS,
+        EVALUATION_EPISODES,
+        arguments.work,
+        arguments.out,
+        arguments.jobs,
+        ["python", "benchmarks/paper_budget.py", *sys.argv[1:]],
+    )
+
+
+if __name__ == "__main__":
+    main()
