@@ -132,9 +132,9 @@ def generalized_advantage(
     _, lengths = th.unique_consecutive(sequence, return_counts=True)
     longest, starts = int(lengths.max()), lengths.cumsum(0) - lengths
     # (S, T) padded behind each end with zeros, which the recursion carries into nothing
-    inside = th.arange(longest, device=rewards.device) < lengths.unsqueeze(1)
-    position = starts.unsqueeze(1) + th.arange(longest, device=rewards.device).clamp(max=longest - 1)
-    position = position.clamp(max=rewards.shape[0] - 1)
+    step = th.arange(longest, device=rewards.device)
+    inside = step < lengths.unsqueeze(1)
+    position = (starts.unsqueeze(1) + step).clamp(max=rewards.shape[0] - 1)
     padded_values = th.where(inside, values[position], 0.0)
     delta = th.where(inside, rewards[position], 0.0) - padded_values
     delta[:, :-1] += gamma * padded_values[:, 1:]

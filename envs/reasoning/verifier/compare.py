@@ -9,7 +9,6 @@ from .evaluate import Evaluator
 from .names import assignment, coordinates, is_name, is_value_of_an_angle, stripped
 from .numerics import Undefined, symbols, symbols_of
 from .realsets import infinite_sign, real_set, same_set
-from .tokens import TooComplex
 from .tree import Apply, BaseNumber, Items, Labelled, Matrix, Node, Number, Quantity, Relation, SetOp, Symbol
 
 PERCENT = (("percent", 1),)
@@ -336,6 +335,3 @@ def _interval_like(node: Node) -> bool:
 def _difference(node: Relation) -> Node:
     left, right = (member.value if isinstance(member, Quantity) else member for member in node.members)
     return Apply("add", (left, Apply("neg", (right,))))
-
-
-__all__ = ["Comparison", "TooComplex", "expand_signs"]

@@ -124,7 +124,7 @@ class Evaluator:
             return self._root(first, values[1])
         if op in ("factorial", "binom"):
             return self._counting(op, values)
-        if op in ("lfloor", "lceil", "floor", "ceil"):
+        if op in ("floor", "ceil"):
             return self._rounded(op, first)
         if op == "abs":
             return abs(first)
@@ -225,13 +225,13 @@ class Evaluator:
 
     def _rounded(self, op: str, value: Value) -> Fraction:
         if isinstance(value, Fraction):
-            return Fraction(math.floor(value) if "floor" in op else math.ceil(value))
+            return Fraction(math.floor(value) if op == "floor" else math.ceil(value))
         if not is_real(value) or context.mag(value) > 200:
             raise Undefined("rounding of such a number")
         nearest = int(context.nint(value))
         if abs(value - nearest) < context.mpf(10) ** -_AGREE:
             return Fraction(nearest)
-        return Fraction(int(context.floor(value) if "floor" in op else context.ceil(value)))
+        return Fraction(int(context.floor(value) if op == "floor" else context.ceil(value)))
 
     def _function(self, op: str, values: list[Value]) -> Value:
         self.charge(300)

@@ -92,13 +92,6 @@ class Relation:
 
 
 @dataclass(frozen=True)
-class Word:
-    """An answer in words, in lower case without spaces; a single letter keeps its case."""
-
-    text: str
-
-
-@dataclass(frozen=True)
 class Labelled:
     """A multiple-choice letter followed by the value it stands for: ``(C) 5``."""
 
@@ -106,4 +99,4 @@ class Labelled:
     value: Node
 
 
-Node = Number | Constant | Symbol | Apply | BaseNumber | Quantity | Items | Matrix | SetOp | Relation | Word | Labelled
+Node = Number | Constant | Symbol | Apply | BaseNumber | Quantity | Items | Matrix | SetOp | Relation | Labelled
