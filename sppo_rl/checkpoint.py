@@ -129,6 +129,7 @@ class CheckpointCallback(BaseCallback):
     :param folder: for :func:`save_checkpoint`
     :param every_updates: updates between two checkpoints
     :param keep: see :func:`save_checkpoint`
+    :raises ValueError: if ``every_updates`` or ``keep`` is below 1
     """
 
     def __init__(self, folder: str | Path, every_updates: int = 10, keep: int = 2):

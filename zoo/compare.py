@@ -90,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     Compare.
 
     :param arguments: parsed
+    :raises UsageError: if the options make no sense
     """
     if arguments.seeds < 1 or arguments.jobs < 1:
         raise UsageError(f"--seeds and --jobs must be at least 1, got {arguments.seeds} and {arguments.jobs}.")

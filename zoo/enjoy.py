@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
     Render.
 
     :param arguments: parsed
+    :raises UsageError: if the options make no sense
     """
     th.set_num_threads(1)
     check_env_id(arguments.env)

@@ -46,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     Evaluate.
 
     :param arguments: parsed
+    :raises UsageError: if the options make no sense
     """
     if (arguments.env is None) == (arguments.benchmarks is None):
         raise UsageError("Say what to evaluate on: a control task with --env, or a language model with --benchmarks.")

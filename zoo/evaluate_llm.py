@@ -211,6 +211,7 @@ def evaluate_sets(
     :param sets: name → problems
     :param folder: gets a file of completions for each
     :return: for each name the outcomes, and the problems that fit
+    :raises UsageError: if there is no such model, or it cannot read sequences of that length
     """
     device = arguments.device if arguments.device != "auto" else "cuda" if th.cuda.is_available() else "cpu"
     try:

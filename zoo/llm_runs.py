@@ -42,6 +42,7 @@ def build(config: LanguageConfig, seed: int, env: MathReasoningEnv, **kwargs: An
     :param seed: of the run
     :param env: to train on
     :param kwargs: further parameters of the constructor (``device``, ``verbose``, ``tensorboard_log``)
+    :raises UsageError: if the critic or the weights cannot be read
     """
     settings = config.constructor_kwargs()
     model, critic = model_source(config.model), config.critic

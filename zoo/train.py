@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     Train.
 
     :param arguments: parsed
+    :raises UsageError: if the options make no sense
     """
     th.set_num_threads(arguments.threads)
     if arguments.resume is not None:

@@ -63,6 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
     Train an agent and write it with its card.
 
     :param arguments: parsed
+    :raises UsageError: if the options make no sense
     """
     if not is_ours(arguments.algo):
         raise UsageError(f"An agent of the zoo is trained by this package's algorithms, not {arguments.algo!r}.")

@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     Train, or check.
 
     :param arguments: parsed
+    :raises UsageError: if the options make no sense
     """
     if arguments.resume is not None:
         given = [name for name in ("config", "algo", "hyperparams", "check") if getattr(arguments, name)]

@@ -60,6 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     Tune.
 
     :param arguments: parsed
+    :raises UsageError: if the options make no sense
+    :raises ValueError: if every trial failed
     """
     if arguments.trials < 1 or arguments.seeds < 1:
         raise UsageError(f"--trials and --seeds must be at least 1, got {arguments.trials} and {arguments.seeds}.")

@@ -28,6 +28,7 @@ class TaskBatch(BatchedVecEnv):
     :param action_space: of one copy
     :param horizon: steps after which an episode ends at the latest
     :param dense: pay the dense reward instead of the outcome
+    :raises ValueError: if the horizon is below 1
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class TaskBatch(BatchedVecEnv):
         :param indices: (n,) int, the copies to reset
         :param seeds: n seeds: a number gives the state that ``gym.make(id).reset(seed=…)`` gives, None draws on
         :return: (n, *obs) first observations
+        :raises ValueError: if there are more or fewer seeds than copies
         """
         if len(seeds) != len(indices):
             raise ValueError(

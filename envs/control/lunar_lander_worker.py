@@ -5,14 +5,14 @@ As a program it reads commands from standard input and answers on standard outpu
 does when the parent closes it or dies. It imports gymnasium only, and never the parent's ``__main__``: it starts
 fast, and scripts need no ``if __name__ == "__main__"``. Numbers travel as raw arrays:
 
-==========  ==========================================================
-===================================================== command     arguments
-answer ==========  ==========================================================
-===================================================== ``b"r"``    n: int64; copies: n int64; seeds: n int64 (-1
-means None)   observations: (n, 8) float32 ``b"s"``    n: int64; copies: n int64; actions: n int64
-observations; rewards: n float32; terminated: n bool;
-crashed: n bool ==========  ==========================================================
-=====================================================
+========  ============================================  =====================================================
+command   arguments                                     answer
+========  ============================================  =====================================================
+``b"r"``  n: int64; copies: n int64; seeds: n int64,    observations: (n, 8) float32
+          where -1 means None
+``b"s"``  n: int64; copies: n int64; actions: n int64   observations: (n, 8) float32; rewards: n float32;
+                                                        terminated: n bool; crashed: n bool
+========  ============================================  =====================================================
 
 The program's one argument is the number of copies.
 """

@@ -25,7 +25,7 @@ class Loaded(NamedTuple):
     malformed: list[str]
     """Ids of rows whose gold answer is cut off or empty."""
     duplicates: int
-    """Rows that repeat the id or the text of an earlier one."""
+    """Rows that repeat the prompt of an earlier one."""
 
 
 class _Source(NamedTuple):

@@ -138,6 +138,7 @@ def mean_over_problems(
     :param confidence: coverage of the interval
     :param resamples: how often problems are drawn anew
     :param seed: of the resampling
+    :return: the mean over data sets of their means, and its interval
     :raises ValueError: if there is no data set, or one without problems
     """
     if not scores or not all(len(part) for part in scores):

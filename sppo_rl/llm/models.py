@@ -128,6 +128,7 @@ def output_layer(model: PreTrainedModel) -> nn.Module:
     Find the layer that makes logits of a hidden state.
 
     :param model: causal
+    :raises ValueError: if there is none
     """
     head: nn.Module | None = model.get_output_embeddings()
     if head is None:

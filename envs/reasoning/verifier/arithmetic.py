@@ -199,12 +199,21 @@ class Arithmetic(Cursor):
 
 
 def degrees(angle: Node) -> Node:
-    """Give an angle that is written in degrees."""
+    """
+    Turn an angle that is written in degrees into radians.
+
+    :param angle: its tree
+    """
     return Apply("mul", (angle, Constant("pi"), Number(Fraction(1, 180))))
 
 
 def read_number(text: str) -> Fraction:
-    """A decimal or scientific literal, exactly; exponents beyond four digits are refused."""
+    """
+    Read a decimal or scientific literal, exactly.
+
+    :param text: such as ``"12.5"`` or ``"4.4e7"``
+    :raises TooComplex: if the exponent has more than four digits
+    """
     mantissa, _, exponent = text.lower().partition("e")
     if len(exponent.lstrip("+-0")) > 4:
         raise TooComplex("exponent too large")

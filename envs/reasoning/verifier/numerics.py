@@ -103,24 +103,43 @@ def sample_point(names: list[str], number: int) -> dict[str, Value]:
 
 
 def bits_of(value: Fraction) -> int:
-    """Give the size of a fraction in bits."""
+    """
+    Give the size of a fraction.
+
+    :param value: any
+    :return: bits of numerator and denominator together
+    """
     return value.numerator.bit_length() + value.denominator.bit_length()
 
 
 def is_real(value: Value) -> bool:
-    """Tell whether a value is real by its type."""
+    """
+    Tell whether a value is real by its type.
+
+    :param value: a complex number whose imaginary part is 0 is not
+    """
     return isinstance(value, Fraction) or not isinstance(value, context.mpc)
 
 
 def to_mp(value: Value) -> Any:
-    """Convert a value to an mpmath number of the present precision."""
+    """
+    Convert a value to an mpmath number of the present precision.
+
+    :param value: a ``Fraction``, or what is an mpmath number already
+    """
     if isinstance(value, Fraction):
         return context.mpf(value.numerator) / value.denominator
     return value
 
 
 def close_to(a: Any, b: Any, digits: int) -> bool:
-    """Tell whether two mpmath numbers agree to so many digits, or both vanish at the present precision."""
+    """
+    Tell whether two numbers agree, or both vanish at the present precision.
+
+    :param a: an mpmath number
+    :param b: another
+    :param digits: decimal digits of the larger one that must agree
+    """
     if a == b:
         return True
     scale = max(abs(a), abs(b))
@@ -128,7 +147,13 @@ def close_to(a: Any, b: Any, digits: int) -> bool:
 
 
 def integer_root(number: int, index: int) -> int | None:
-    """The exact root of a whole number, if it has one."""
+    """
+    Find the exact root of a whole number.
+
+    :param number: 0 or more
+    :param index: 2 for the square root
+    :return: ``None`` if the root is no whole number, or it would take long to find out
+    """
     if index == 2:
         root = math.isqrt(number)
         return root if root * root == number else None
@@ -144,7 +169,13 @@ def integer_root(number: int, index: int) -> int | None:
 
 
 def exact_logarithm(base: Value, argument: Value) -> Fraction | None:
-    """``log_2 8`` = 3 exactly."""
+    """
+    Find a logarithm that is a whole number: ``log_2 8`` = 3.
+
+    :param base: a whole number above 1; for any other there is nothing to find
+    :param argument: a whole number
+    :return: ``None`` if the logarithm is none, or above 300
+    """
     if (
         isinstance(base, Fraction)
         and isinstance(argument, Fraction)
