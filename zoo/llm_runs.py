@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -234,9 +233,7 @@ def write_config(config: LanguageConfig, seed: int, folder: Path) -> None:
     # only what this run's algorithm reads
     own = replace(config, hyperparameters=config.constructor_kwargs(), algorithms={})
     settings = {**own.as_dict(), "seed": seed, "sppo_rl": __version__}
-    part = folder / f"{CONFIG}.part"
-    part.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
-    os.replace(part, folder / CONFIG)
+    write_atomically(folder / CONFIG, yaml.safe_dump(settings, sort_keys=False))
 
 
 def read_config(folder: Path) -> tuple[LanguageConfig, int]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from sppo_rl.zoo.names import LABELS
 from sppo_rl.zoo.results import COLUMNS as COMPARISON_COLUMNS
-from sppo_rl.zoo.results import RESAMPLES, Row, bootstrap_interval, curves, runs_of
+from sppo_rl.zoo.results import RESAMPLES, Row, area_under_curve, bootstrap_interval, curves, runs_of
 
 COLUMNS = (*COMPARISON_COLUMNS, "mean_length", "prompts", "tokens")
 """Of the long file: those of a control comparison, tokens of a response, and what was spent."""
@@ -45,7 +45,7 @@ def markdown(rows: Sequence[Row], reference: str) -> str:
 def _line(name: str, runs: Sequence[list[Row]], end: float) -> str:
     last = [run[-1] for run in runs]
     final = np.array([row["success"] for row in last])
-    areas = np.array([area_under_curve(run, "tokens", end) for run in runs])
+    areas = np.array([area_under_curve(run, end, x="tokens") for run in runs])
     means = {key: float(np.mean([row[key] for row in last])) for key in COLUMNS[3:]}
     # one run that other work disturbed must not speak for the others
     seconds = float(np.median([row["seconds"] for row in last]))
@@ -85,19 +85,6 @@ def _times(variants: Mapping[str, Mapping[int, list[Row]]], reference: str) -> l
         "more never did.",
     ]
     return lines
-
-
-def area_under_curve(run: Sequence[Row], x: str, end: float) -> float:
-    """
-    Average pass@1 over what was spent from 0 to ``end`` (trapezoids).
-
-    :param run: rows of one run
-    :param x: column that counts what was spent
-    :param end: in its unit
-    """
-    grid = np.linspace(0.0, end, 1001)
-    values = np.interp(grid, [row[x] for row in run], [row["success"] for row in run])
-    return float(np.trapezoid(values, grid) / end) if end > 0 else float(values[0])
 
 
 def time_to(run: Sequence[Row], level: float, x: str) -> float:

@@ -189,16 +189,17 @@ def bootstrap_interval(values: np.ndarray, confidence: float = 0.95, seed: int =
     return low, high
 
 
-def area_under_curve(run: Sequence[Row], end: float, y: str = "success") -> float:
+def area_under_curve(run: Sequence[Row], end: float, y: str = "success", x: str = "episodes") -> float:
     """
     Average the success rate over the episodes from 0 to ``end`` (trapezoids): 1.0 would be success from the first episode on.
 
     :param run: rows of one run
-    :param end: number of episodes
+    :param end: number of episodes, or of what ``x`` counts
     :param y: column
+    :param x: column that counts what was spent
     """
     grid = np.linspace(0.0, end, 1001)
-    values = np.interp(grid, [row["episodes"] for row in run], [row[y] for row in run])
+    values = np.interp(grid, [row[x] for row in run], [row[y] for row in run])
     return float(np.trapezoid(values, grid) / end) if end > 0 else float(values[0])
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from sppo_rl.envs.registration import list_envs
 from sppo_rl.zoo.hyperparameters import Hyperparameters, load_hyperparameters
 from sppo_rl.zoo.models import build_model, make_training_env
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, is_ours, plain_id
+from sppo_rl.zoo.results import write_atomically
 
 EVALUATIONS = "evaluations.csv"
 BEST_MODEL = "best_model.zip"
@@ -233,9 +233,7 @@ def write_config(spec: RunSpec, folder: Path, hyperparameters: Hyperparameters, 
         "hyperparameters": hyperparameters.as_dict(),
         "sppo_rl": __version__,
     }
-    part = folder / f"{CONFIG}.part"
-    part.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    os.replace(part, folder / CONFIG)
+    write_atomically(folder / CONFIG, yaml.safe_dump(config, sort_keys=False))
 
 
 def read_config(folder: Path) -> RunSpec:

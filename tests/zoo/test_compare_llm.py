@@ -12,8 +12,9 @@ import pytest
 from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.llm_config import load_config
 from sppo_rl.zoo.llm_study import changed, load_study, study_of
-from sppo_rl.zoo.llm_table import area_under_curve, markdown, ratio_of_medians, time_to
+from sppo_rl.zoo.llm_table import markdown, ratio_of_medians, time_to
 from sppo_rl.zoo.names import UsageError
+from sppo_rl.zoo.results import area_under_curve
 
 STUDIES = sorted((Path(__file__).parents[2] / "benchmarks" / "language").glob("*.yml"))
 
@@ -99,7 +100,7 @@ def test_the_time_to_a_level_lies_between_two_evaluations() -> None:
 
 
 def test_the_area_is_the_mean_over_what_was_spent() -> None:
-    assert area_under_curve(run_of((0, 0.0), (100, 1.0), (300, 1.0)), "tokens", 200) == pytest.approx(0.75, abs=1e-3)
+    assert area_under_curve(run_of((0, 0.0), (100, 1.0), (300, 1.0)), 200, x="tokens") == pytest.approx(0.75, abs=1e-3)
 
 
 def test_a_disturbed_run_does_not_make_the_seconds_of_all() -> None:
