@@ -13,8 +13,6 @@ last_model.zip, tensorboard_1/, and checkpoints/, from which --resume goes on ex
 from __future__ import annotations
 
 import argparse
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import torch as th
@@ -23,6 +21,7 @@ from sppo_rl.zoo import options
 from sppo_rl.zoo.hyperparameters import left_out, parse_overrides, read_entry
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, file_name, is_ours
 from sppo_rl.zoo.progress import RunProgress, describe_row
+from sppo_rl.zoo.run_folders import new_folder, numbers_of
 from sppo_rl.zoo.runs import CONFIG, LAST_MODEL, RunSpec, read_config
 from sppo_rl.zoo.runs import run as train_run
 
@@ -92,7 +91,7 @@ def run(arguments: argparse.Namespace) -> int:
         eval_episodes=arguments.eval_episodes,
         device=arguments.device,
     ).check()
-    with _new_folder(arguments.log_folder, spec) as folder:
+    with new_folder(arguments.log_folder / spec.algo, file_name(spec.env_id)) as folder:
         _train(spec, folder, arguments, resume=False)
     return 0
 
@@ -115,47 +114,13 @@ def _train(spec: RunSpec, folder: Path, arguments: argparse.Namespace, resume: b
     print(f"Models, evaluations and logs are in {folder}. Look at them with: tensorboard --logdir {folder}")
 
 
-@contextlib.contextmanager
-def _new_folder(log_folder: Path, spec: RunSpec) -> Iterator[Path]:
-    """
-    Make ``<log folder>/<algo>/<env>_<n>`` with the next free number, at once: a run that is started beside this one takes another.
-
-    A run that could not even be built leaves nothing behind.
-    """
-    base = log_folder / spec.algo
-    new = [place for place in (base, *base.parents) if not place.exists()]
-    base.mkdir(parents=True, exist_ok=True)
-    number = max(_numbers(base, spec.env_id), default=0) + 1
-    while True:
-        folder = base / f"{file_name(spec.env_id)}_{number}"
-        try:
-            folder.mkdir()
-            break
-        except FileExistsError:
-            number += 1
-    try:
-        yield folder
-    except BaseException:
-        # what holds something stays: removing it is an error
-        with contextlib.suppress(OSError):
-            for place in (folder, *new):
-                place.rmdir()
-        raise
-
-
-def _numbers(base: Path, env_id: str) -> list[int]:
-    prefix = f"{file_name(env_id)}_"
-    names = [path.name.removeprefix(prefix) for path in base.glob(f"{prefix}*")]
-    return [int(name) for name in names if name.isdigit()]
-
-
 def _newest(arguments: argparse.Namespace) -> Path:
     """The folder of the newest run of an algorithm on an environment."""
     if arguments.env is None:
         raise UsageError("Say what to resume: --resume FOLDER, or --resume with --algo and --env.")
     algorithm_class(arguments.algo)
     base = arguments.log_folder / arguments.algo
-    numbers = sorted(_numbers(base, check_env_id(arguments.env)), reverse=True)
+    numbers = sorted(numbers_of(base, file_name(check_env_id(arguments.env))), reverse=True)
     folders: list[Path] = [base / f"{file_name(arguments.env)}_{number}" for number in numbers]
     # one without a configuration was killed before it began
     newest = next((folder for folder in folders if (folder / CONFIG).exists()), None)

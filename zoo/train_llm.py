@@ -23,6 +23,7 @@ from sppo_rl.zoo.llm_check import check
 from sppo_rl.zoo.llm_config import LanguageConfig, change, config_stem, load_config, shipped
 from sppo_rl.zoo.llm_memory import memory
 from sppo_rl.zoo.names import LABELS, UsageError
+from sppo_rl.zoo.run_folders import new_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -76,19 +77,27 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.threads < 1:
             raise UsageError(f"--threads must be at least 1, got {arguments.threads}.")
         th.set_num_threads(arguments.threads)
+    if arguments.resume is None:
+        with new_folder(arguments.log_folder, f"{config.algo}_{config_stem(arguments.config)}") as folder:
+            _train(config, arguments.seed, folder, arguments)
+        return 0
+    from sppo_rl.zoo import llm_runs
+
+    config, seed = llm_runs.read_config(arguments.resume)
+    check(config)
+    if (arguments.resume / llm_runs.DONE).exists():
+        raise UsageError(f"The run in {arguments.resume} is complete; there is nothing to resume.")
+    _train(config, seed, arguments.resume, arguments)
+    return 0
+
+
+def _train(config: LanguageConfig, seed: int, folder: Path, arguments: argparse.Namespace) -> None:
+    """Train, or go on with what is in the folder, and say where everything is."""
     # these import what trains and draws, which a check can do without
     from sppo_rl.zoo import llm_runs
     from sppo_rl.zoo.llm_evaluation import describe as describe_row
     from sppo_rl.zoo.progress import RunProgress
 
-    if arguments.resume is not None:
-        folder = arguments.resume
-        config, seed = llm_runs.read_config(folder)
-        check(config)
-        if (folder / llm_runs.DONE).exists():
-            raise UsageError(f"The run in {folder} is complete; there is nothing to resume.")
-    else:
-        seed, folder = arguments.seed, new_folder(arguments.log_folder, f"{config.algo}_{config_stem(arguments.config)}")
     print(f"{describe(config)} Seed {seed}; folder {folder}")
     llm_runs.run(
         config,
@@ -105,7 +114,6 @@ def run(arguments: argparse.Namespace) -> int:
         f"\n{(folder / llm_runs.DONE).read_text(encoding='utf-8')}\nPlots: {folder / 'plot_tokens.png'}, {folder / 'plot_seconds.png'}"
     )
     print(f"The policy is in {folder / 'policy'}.")
-    return 0
 
 
 def describe(config: LanguageConfig) -> str:
@@ -119,16 +127,3 @@ def describe(config: LanguageConfig) -> str:
         f"{LABELS[config.algo]} on {config.model}: {config.responses:,} responses of at most {config.max_new_tokens:,} tokens, "
         f"{kwargs.get('n_episodes', 16):,} in an update."
     )
-
-
-def new_folder(log_folder: Path, stem: str) -> Path:
-    """
-    Choose a folder that does not exist yet.
-
-    :param log_folder: to put it in
-    :param stem: its name without a number
-    """
-    number = 1
-    while (log_folder / f"{stem}_{number}").exists():
-        number += 1
-    return log_folder / f"{stem}_{number}"

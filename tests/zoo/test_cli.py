@@ -135,7 +135,7 @@ def test_runs_started_together_have_folders_of_their_own(tmp_path, capsys, monke
 
     monkeypatch.setattr("sppo_rl.zoo.train.train_run", beside)
     # a number that another process takes after the folders were listed
-    monkeypatch.setattr("sppo_rl.zoo.train._numbers", lambda base, env_id: [])
+    monkeypatch.setattr("sppo_rl.zoo.run_folders.numbers_of", lambda base, stem: [])
     assert main(["train", *TINY, "--log-folder", str(tmp_path)]) == 1
     assert [folder.name for folder in seen] == [f"sppo_rl-PrecisionCartPole200-v0_{number}" for number in (1, 2, 3)]
     # a run that could not be built leaves nothing, not even what it was the first to need
