@@ -199,9 +199,8 @@ def update_size(algo: str, settings: Mapping[str, Any]) -> int:
     :param algo: name on the command line
     :param settings: as in a file; what is not there is the constructor's default
     """
-    if is_ours(algo):
-        return int(settings.get("n_episodes", 16))
-    return int(settings.get("n_envs", 1)) * int(settings.get("n_steps", 2048))
+    of_run = {**defaults_of(algorithm_class(algo)), **settings}
+    return int(of_run["n_episodes"] if is_ours(algo) else of_run.get("n_envs", 1) * of_run["n_steps"])
 
 
 def parameters_of(cls: type) -> list[str]:

@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sppo_rl.vec_env import has_batched_form, make_batched
 from sppo_rl.zoo.hyperparameter_values import constructor_values
-from sppo_rl.zoo.hyperparameters import Hyperparameters
+from sppo_rl.zoo.hyperparameters import Hyperparameters, update_size
 from sppo_rl.zoo.names import ALGORITHMS, UsageError, algorithm_class, is_ours
 from sppo_rl.zoo.prior import copy_weights, prior_weights
 
@@ -29,7 +29,7 @@ def make_training_env(algo: str, env_id: str, hyperparameters: Hyperparameters, 
     :param seed: of the run
     """
     if is_ours(algo) and has_batched_form(env_id):
-        return make_batched(env_id, hyperparameters.kwargs.get("n_episodes", 16))
+        return make_batched(env_id, update_size(algo, hyperparameters.kwargs))
     return _ordinary_env(env_id, hyperparameters.n_envs or 1, seed)
 
 

@@ -36,7 +36,7 @@ from sppo_rl.baselines import GRPO, PPO, RLOO, ReMax
 from sppo_rl.notices import env_id_of
 from sppo_rl.sppo import SPPO
 from sppo_rl.vec_env import has_batched_form, make_batched
-from sppo_rl.zoo.hyperparameters import same_minibatches
+from sppo_rl.zoo.hyperparameters import same_minibatches, update_size
 from sppo_rl.zoo.prior import copy_prior_into, list_priors
 from sppo_rl.zoo.search import suggest
 
@@ -155,7 +155,7 @@ def experiment_manager() -> type[ExperimentManager]:
             )
             if self.batched:
                 self.vec_env_class = self._make_batch
-                self.n_envs = settings.get("n_episodes", 16)
+                self.n_envs = update_size(ALGORITHMS[self.algo][1], settings)
             return processed
 
         def _make_batch(self, makers: Sequence[Callable[[], Any]], **kwargs: Any) -> VecEnv:

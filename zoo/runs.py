@@ -18,7 +18,7 @@ from sppo_rl import __version__
 from sppo_rl.callbacks import EvaluationCallback, save_atomically
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.envs.registration import list_envs
-from sppo_rl.zoo.hyperparameters import Hyperparameters, load_hyperparameters
+from sppo_rl.zoo.hyperparameters import Hyperparameters, load_hyperparameters, update_size
 from sppo_rl.zoo.models import build_model, make_training_env
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, is_ours, plain_id
 from sppo_rl.zoo.results import write_atomically
@@ -190,7 +190,7 @@ def run(
     )
     together: list[BaseCallback] = [evaluation]
     if is_ours(spec.algo):
-        steps_in_update = hyperparameters.kwargs.get("n_episodes", 16) * spec.horizon
+        steps_in_update = update_size(spec.algo, hyperparameters.kwargs) * spec.horizon
         updates = max(spec.total_timesteps // steps_in_update, 1)
         together.append(CheckpointCallback(folder / CHECKPOINTS, every_updates=max(updates // CHECKPOINTS_IN_A_RUN, 1)))
     for callback in callbacks:

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch as th
 
 from sppo_rl.zoo import options
-from sppo_rl.zoo.hyperparameters import parse_overrides
+from sppo_rl.zoo.hyperparameters import parse_overrides, update_size
 from sppo_rl.zoo.llm_check import check
 from sppo_rl.zoo.llm_config import LanguageConfig, change, config_stem, load_config, shipped
 from sppo_rl.zoo.llm_memory import memory
@@ -122,8 +122,8 @@ def describe(config: LanguageConfig) -> str:
 
     :param config: checked
     """
-    kwargs = config.constructor_kwargs()
+    size = update_size(config.algo, config.constructor_kwargs())
     return (
         f"{LABELS[config.algo]} on {config.model}: {config.responses:,} responses of at most {config.max_new_tokens:,} tokens, "
-        f"{kwargs.get('n_episodes', 16):,} in an update."
+        f"{size:,} in an update."
     )
