@@ -76,8 +76,8 @@ def main() -> None:
                 }
             )
             print(json.dumps(rows[-1]), flush=True)
-    command = " ".join(["python", "benchmarks/critic_cost.py", *sys.argv[1:]])
-    write_atomically(arguments.out, json.dumps({**provenance.describe(), "command": command, "rows": rows}, indent=1) + "\n")
+    made = provenance.describe(["python", "benchmarks/critic_cost.py", *sys.argv[1:]])
+    write_atomically(arguments.out, json.dumps({**made, "rows": rows}, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -86,10 +86,10 @@ def main() -> int:
     with ProcessPoolExecutor(arguments.jobs) as pool:
         found = dict(zip(arguments.algos, pool.map(search, arguments.algos), strict=True))
     arguments.out.mkdir(parents=True, exist_ok=True)
-    command = " ".join(["python", "benchmarks/tuned_comparison.py", *sys.argv[1:]])
+    made = provenance.describe(["python", "benchmarks/tuned_comparison.py", *sys.argv[1:]])
     write_atomically(
         arguments.out / f"{task}.json",
-        json.dumps({**provenance.describe(), "command": command, "env": arguments.env, "tuned": found}, indent=1) + "\n",
+        json.dumps({**made, "env": arguments.env, "tuned": found}, indent=1) + "\n",
     )
     failed = 0
     for kind in ("tuned", "as_in_the_file"):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import math
 import os
 import platform
 import subprocess
@@ -22,20 +21,13 @@ from pathlib import Path
 from typing import Any
 
 from sppo_rl.envs.reasoning import check
+from sppo_rl.evaluation import wilson_interval
 
 sys.path.insert(0, str(Path(__file__).parent))
 import blind_corpus
 from run import math_verify_alone
 
 HERE = Path(__file__).resolve().parent
-
-
-def interval(hits: int, total: int, z: float = 1.96) -> list[float]:
-    """Wilson's 95 % interval of a rate."""
-    rate, spread = hits / total, z * z / total
-    middle = (rate + spread / 2) / (1 + spread)
-    half = z * math.sqrt(rate * (1 - rate) / total + spread / (4 * total)) / (1 + spread)
-    return [round(max(0.0, middle - half), 4), round(min(1.0, middle + half), 4)]
 
 
 def measure(score: Callable[[str, str], tuple[float, str]]) -> dict[str, Any]:
@@ -61,7 +53,8 @@ def measure(score: Callable[[str, str], tuple[float, str]]) -> dict[str, Any]:
     result: dict[str, Any] = {}
     for name, label in (("true_positives", True), ("false_positives", False)):
         hits, total = sum(accepted[label]), len(accepted[label])
-        result[name] = {"accepted": hits, "of": total, "rate": round(hits / total, 4), "wilson_95": interval(hits, total)}
+        interval = [round(end, 4) for end in wilson_interval(hits, total)]
+        result[name] = {"accepted": hits, "of": total, "rate": round(hits / total, 4), "wilson_95": interval}
     result["seconds_per_1000"] = round(1000 * seconds / len(cases), 3)
     columns = ("right_accepted", "right", "wrong_accepted", "wrong")
     result["categories"] = {name: dict(zip(columns, counts, strict=True)) for name, counts in sorted(categories.items())}
