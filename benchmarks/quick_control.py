@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch as th
 from agreement import Check, fast, near, read_json, same
 
+from sppo_rl.cores import torch_threads
 from sppo_rl.zoo.hyperparameters import read_entry
 from sppo_rl.zoo.results import read_results, runs_of
 from sppo_rl.zoo.runs import RunSpec
@@ -124,13 +124,11 @@ def control_throughput(results: Path, work: Path) -> Iterator[Check]:
     row = committed["rows"][0]
     env_id, (minibatches, epochs) = row["env"], script.SCHEDULES[row["minibatches_x_epochs"]]
     copies, horizon = script.TASKS[env_id]
-    threads = th.get_num_threads()
-    th.set_num_threads(committed["threads"])
-    ours = script.make_sppo(env_id, copies, minibatches, epochs)
-    theirs = script.make_sb3(env_id, copies, horizon, minibatches, epochs)
-    budgets = [int(script.rate(model, env_id, copies * horizon) * 1.5) for model in (ours, theirs)]
-    ratios = [script.rate(ours, env_id, budgets[0]) / script.rate(theirs, env_id, budgets[1]) for _ in range(3)]
-    th.set_num_threads(threads)
+    with torch_threads(committed["threads"]):
+        ours = script.make_sppo(env_id, copies, minibatches, epochs)
+        theirs = script.make_sb3(env_id, copies, horizon, minibatches, epochs)
+        budgets = [int(script.rate(model, env_id, copies * horizon) * 1.5) for model in (ours, theirs)]
+        ratios = [script.rate(ours, env_id, budgets[0]) / script.rate(theirs, env_id, budgets[1]) for _ in range(3)]
     yield fast(f"speed beside SB3, {row['minibatches_x_epochs']}", row["ratio_median"], statistics.median(ratios))
 
 
@@ -139,10 +137,8 @@ def critic_cost(results: Path, work: Path) -> Iterator[Check]:
     import critic_cost as script
 
     row = read_json(results)["rows"][0]
-    threads = th.get_num_threads()
-    th.set_num_threads(1)
-    found = statistics.median(script.ratios(row["env"], *script.SCHEDULES[row["minibatches_x_epochs"]], 1.0, 3))
-    th.set_num_threads(threads)
+    with torch_threads(1):
+        found = statistics.median(script.ratios(row["env"], *script.SCHEDULES[row["minibatches_x_epochs"]], 1.0, 3))
     yield fast(f"speed beside PPO, {row['minibatches_x_epochs']}", 1.0 / row["sppo_time_over_ppo_time"], 1.0 / found)
 
 

@@ -12,9 +12,9 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch as th
 from agreement import AbsentError, Check, fast, near, read_json, same, standard_error
 
+from sppo_rl.cores import torch_threads
 from sppo_rl.envs.reasoning import check as verify
 from sppo_rl.zoo.results import read_results, runs_of
 
@@ -26,15 +26,13 @@ def llm_throughput(results: Path, work: Path) -> Iterator[Check]:
     import llm_throughput as script
 
     committed = read_json(results)
-    threads = th.get_num_threads()
-    th.set_num_threads(committed["threads"])
-    tokenizer = script.make_tokenizer()
-    ours = script.Ours(script.make_model(tokenizer), tokenizer)
-    theirs = script.Theirs(script.make_model(tokenizer), tokenizer, str(work / "trl"))
-    for side in (ours, theirs):
-        side.run(1)
-    ratios = [ours.run(1).rate / theirs.run(1).rate for _ in range(2)]
-    th.set_num_threads(threads)
+    with torch_threads(committed["threads"]):
+        tokenizer = script.make_tokenizer()
+        ours = script.Ours(script.make_model(tokenizer), tokenizer)
+        theirs = script.Theirs(script.make_model(tokenizer), tokenizer, str(work / "trl"))
+        for side in (ours, theirs):
+            side.run(1)
+        ratios = [ours.run(1).rate / theirs.run(1).rate for _ in range(2)]
     yield fast("speed beside TRL", committed["ratio_median"], statistics.median(ratios))
 
 

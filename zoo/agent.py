@@ -81,7 +81,7 @@ class AgentCard(Card):
     seconds: float
     sampled: SuccessRate
     greedy: SuccessRate
-    versions: dict[str, str]
+    versions: dict[str, str | None]
 
     def markdown(self) -> str:
         """Lay the card out for reading."""

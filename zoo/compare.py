@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import product
@@ -77,10 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_hyperparameters(parser)
     options.add_conf_file(parser)
     options.add_evaluation(parser, n_episodes=200)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument(
-        "--jobs", "-j", type=int, default=cores, metavar="N", help="processes at a time (default: one for each core)"
-    )
+    options.add_jobs(parser)
     parser.add_argument("--output", "-o", type=Path, default=Path("comparison"), metavar="DIR", help="default: comparison")
     parser.add_argument("--x", default="episodes", choices=("episodes", "timesteps", "seconds"), help="x axis of the plot")
 

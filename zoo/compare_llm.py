@@ -12,7 +12,6 @@ best), plot_tokens.png, plot_prompts.png, plot_seconds.png and provenance.json (
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from sppo_rl.callbacks import read_evaluations
-from sppo_rl.zoo import provenance
+from sppo_rl.zoo import options, provenance
 from sppo_rl.zoo.jobs import Job, do_all
 from sppo_rl.zoo.llm_study import Study, load_study, study_of
 from sppo_rl.zoo.llm_table import COLUMNS, markdown
@@ -46,10 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default 5)")
     parser.add_argument("--reference", metavar="NAME", help="variant whose best the others are timed against (default: grpo)")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    parser.add_argument(
-        "--jobs", "-j", type=int, default=cores, metavar="N", help="processes at a time (default: one for each core)"
-    )
+    options.add_jobs(parser)
     parser.add_argument(
         "--output", "-o", type=Path, default=Path("comparison_llm"), metavar="DIR", help="default: comparison_llm"
     )

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch as th
 from rich.console import Console
 
+from sppo_rl.cores import torch_threads
 from sppo_rl.envs.reasoning import Problem
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.loading import load_policy
@@ -60,9 +60,7 @@ def language(folder: Path, responses: int, console: Console) -> None:
         "else 0.\n"
     )
     # the model is so small that a second thread would wait for the first
-    threads = th.get_num_threads()
-    th.set_num_threads(1)
-    try:
+    with torch_threads(1):
         problems = problems_of(config.evaluation.problems)[:SHOWN]
         say("Held-out problems and the most likely answers, before training:")
         say(exchanges(problems, greedy_answers(SHIPPED, problems, config)) + "\n")
@@ -77,8 +75,6 @@ def language(folder: Path, responses: int, console: Console) -> None:
         )
         say("\nThe same problems after training:")
         say(exchanges(problems, greedy_answers(folder / "policy", problems, config)))
-    finally:
-        th.set_num_threads(threads)
     say(
         f"\n{what_was_learned(evaluation.rows)}\nPlots: {folder / 'plot_tokens.png'} and {folder / 'plot_seconds.png'}; table: "
         f"{folder / llm_runs.DONE}; model: {folder / 'policy'}."

@@ -42,7 +42,7 @@ class LanguagePriorCard(Card):
     sampled: Measurement
     greedy: Measurement
     seed: int
-    versions: dict[str, str]
+    versions: dict[str, str | None]
 
     def markdown(self) -> str:
         """Lay the card out for reading."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from sppo_rl.cores import usable_cores
 from sppo_rl.zoo.names import ALGORITHMS, with_module
 
 
@@ -186,6 +187,17 @@ def add_evaluation(parser: argparse.ArgumentParser, n_episodes: int) -> None:
         default=n_episodes,
         metavar="N",
         help=f"episodes in an evaluation, sampled and greedy each (default {n_episodes})",
+    )
+
+
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """
+    Add ``--jobs``.
+
+    :param parser: of a command that does several things side by side
+    """
+    parser.add_argument(
+        "--jobs", "-j", type=int, default=usable_cores(), metavar="N", help="processes at a time (default: one for each core)"
     )
 
 

@@ -12,21 +12,16 @@ Start from it with sppo_rl.zoo.load_prior(env_id, path="my_priors/....npz"); the
 from __future__ import annotations
 
 import argparse
-import platform
 import shlex
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch as th
-
+from sppo_rl.cores import torch_threads
 from sppo_rl.evaluation import evaluate
 from sppo_rl.sppo import SPPO
-from sppo_rl.zoo import experts
+from sppo_rl.zoo import experts, provenance
 from sppo_rl.zoo.cloning import Checkpoint, clone_until
 from sppo_rl.zoo.demonstrations import Demonstrations, Expert, demonstrate
 from sppo_rl.zoo.names import UsageError, file_name, suggestion
@@ -128,7 +123,7 @@ def pretrain(
         )
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
-    with _one_thread():
+    with torch_threads(1):
         expert = recipe.expert or experts.train_expert(env_id, recipe.noise, success=0.5, seed=seed, report=report)
         demonstrations = demonstrate(env_id, expert, recipe.attempts, recipe.noise, seed)
         report(
@@ -143,7 +138,7 @@ def pretrain(
         card = PriorCard(
             env_id=env_id,
             command=command,
-            date=datetime.now(UTC).date().isoformat(),
+            date=provenance.today(),
             network=_describe_network(model),
             expert=recipe.about,
             demonstrations=(
@@ -164,10 +159,7 @@ def pretrain(
             untrained=measure_untrained(env_id, episodes),
             expert_success=_measure_expert(env_id, expert, min(episodes, recipe.expert_episodes)),
             demonstrator_success=SuccessRate(demonstrations.successes, demonstrations.attempts, seed),
-            versions={
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "numpy", "gymnasium")},
-            },
+            versions=provenance.versions(("torch", "numpy", "gymnasium")),
         )
     card.write(path)
     report(f"sampled {card.sampled}, greedy {card.greedy}, untrained {card.untrained}, expert {card.expert_success}")
@@ -279,14 +271,3 @@ def _describe_network(model: SPPO) -> str:
     widths = [array.shape[1] for name, array in weights.items() if array.ndim == 2] + [len(weights["action_net.bias"])]
     head = "Gaussian means, with a standard deviation of its own for each action" if _is_gaussian(model) else "logits"
     return f"MlpPolicy; actor {'-'.join(map(str, widths))}, tanh, {head}"
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums are split among threads, and rounding follows: one thread makes the file independent of the number of cores."""
-    threads = th.get_num_threads()
-    th.set_num_threads(1)
-    try:
-        yield
-    finally:
-        th.set_num_threads(threads)

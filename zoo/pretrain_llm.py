@@ -11,16 +11,13 @@ same weights, on one machine with the same packages. Takes three to six minutes 
 from __future__ import annotations
 
 import argparse
-import platform
 import shlex
 from collections.abc import Callable
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch as th
-
+from sppo_rl.cores import torch_threads
+from sppo_rl.zoo import provenance
 from sppo_rl.zoo.names import UsageError
 from sppo_rl.zoo.quiet import no_transformers_bars
 
@@ -63,10 +60,8 @@ def pretrain(
     if problems < 1:
         raise UsageError(f"The card needs at least one problem, got {problems}.")
     recipe = recipe or llm_prior.Recipe()
-    threads = th.get_num_threads()
     # the order of sums, and so the weights, would depend on the number of threads
-    th.set_num_threads(1)
-    try:
+    with torch_threads(1):
         training = chain_problems(recipe.problems, seed=seed)
         selection = chain_problems(recipe.selection_problems, seed=SELECTION_SEED, held_out=True)
         model, stage = llm_prior.imitate(
@@ -89,7 +84,7 @@ def pretrain(
         card = LanguagePriorCard(
             task=f"reasoning_gym chain_sum, {TERMS[0]} to {TERMS[1]} terms of {DIGITS[0]} or {DIGITS[1]} digits",
             command=shlex.join(["sppo-rl", "pretrain-llm", "--target", f"{target:g}", "--seed", str(seed), "-o", str(output)]),
-            date=datetime.now(UTC).date().isoformat(),
+            date=provenance.today(),
             network=(
                 f"Qwen2, width {config.hidden_size}, {config.num_hidden_layers} layers, {config.num_attention_heads} heads, "
                 f"{config.vocab_size} tokens (characters)"
@@ -107,14 +102,9 @@ def pretrain(
             sampled=llm_prior.measure(model, task, seed=CARD_SEED),
             greedy=llm_prior.measure(model, task, seed=CARD_SEED, greedy=True),
             seed=CARD_SEED,
-            versions={
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("torch", "transformers", "reasoning-gym")},
-            },
+            versions=provenance.versions(("torch", "transformers", "reasoning-gym")),
         )
         task.close()
-    finally:
-        th.set_num_threads(threads)
     card.write(folder)
     report(f"pass@1 {card.sampled.rate:.3f} sampled, {card.greedy.rate:.3f} greedy")
     return card

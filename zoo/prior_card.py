@@ -74,7 +74,7 @@ class PriorCard(Card):
     untrained: SuccessRate
     expert_success: SuccessRate
     demonstrator_success: SuccessRate
-    versions: dict[str, str]
+    versions: dict[str, str | None]
 
     def markdown(self) -> str:
         """Lay the card out for reading."""

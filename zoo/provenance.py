@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import json
-import os
 import platform
 import shlex
 import subprocess
@@ -14,6 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sppo_rl.cores import usable_cores
 from sppo_rl.zoo.results import write_atomically
 
 PROVENANCE = "provenance.json"
@@ -29,14 +29,28 @@ def describe(words: Sequence[str] | None = None) -> dict[str, Any]:
         ``machine``, ``versions``
     """
     words = [Path(sys.argv[0]).name, *sys.argv[1:]] if words is None else words
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return {
         "command": shlex.join(words),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "date": today(),
         "commit": _commit(),
-        "machine": f"{platform.machine()}, {platform.system()}, {cores} cores",
-        "versions": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
+        "machine": f"{platform.machine()}, {platform.system()}, {usable_cores()} cores",
+        "versions": versions(PACKAGES),
     }
+
+
+def today() -> str:
+    """Give the date in UTC, such as ``"2026-11-27"``."""
+    return datetime.datetime.now(datetime.UTC).date().isoformat()
+
+
+def versions(packages: Sequence[str]) -> dict[str, str | None]:
+    """
+    Give the versions of Python and of packages.
+
+    :param packages: as a package index calls them
+    :return: name → version; ``None`` for a package that is not installed
+    """
+    return {"python": platform.python_version(), **{name: _version(name) for name in packages}}
 
 
 def record(folder: Path, words: Sequence[str] | None = None) -> None:

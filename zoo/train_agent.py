@@ -9,17 +9,14 @@ file. Agents that ship are loaded by sppo_rl.zoo.load_agent(ID), and shown by 's
 from __future__ import annotations
 
 import argparse
-import platform
 import shlex
 import tempfile
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 import torch as th
 
 from sppo_rl.evaluation import evaluate
-from sppo_rl.zoo import options
+from sppo_rl.zoo import options, provenance
 from sppo_rl.zoo.agent import AgentCard
 from sppo_rl.zoo.hyperparameters import parse_overrides, read_entry
 from sppo_rl.zoo.names import LABELS, UsageError, file_name, is_ours
@@ -101,7 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
     card = AgentCard(
         env_id=spec.env_id,
         command=shlex.join([*words, "-o", str(arguments.output)]),
-        date=datetime.now(UTC).date().isoformat(),
+        date=provenance.today(),
         algo=spec.algo,
         hyperparameters=spec.hyperparameters().kwargs,
         from_prior=from_prior,
@@ -110,10 +107,7 @@ def run(arguments: argparse.Namespace) -> int:
         seconds=round(float(last["seconds"]), 1),
         sampled=rate(deterministic=False),
         greedy=rate(deterministic=True),
-        versions={
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "numpy", "gymnasium")},
-        },
+        versions=provenance.versions(("torch", "numpy", "gymnasium")),
     )
     arguments.output.mkdir(parents=True, exist_ok=True)
     path = arguments.output / f"{file_name(spec.env_id)}.npz"

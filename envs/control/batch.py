@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from gymnasium import spaces
 from gymnasium.utils.seeding import np_random
 
+from sppo_rl.cores import usable_cores
 from sppo_rl.vec_env import BatchedVecEnv
 
 _UNFINISHED: dict[str, Any] = {}
@@ -198,5 +198,4 @@ def worker_count(asked: int | None, num_envs: int) -> int:
     """
     if asked is not None and asked < 1:
         raise ValueError(f"num_workers must be 1 or more (or None for one for each core), got {asked!r}.")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(asked or cores, num_envs)
+    return min(asked or usable_cores(), num_envs)

@@ -23,6 +23,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sppo_rl.cores import usable_cores
+
 from .checker import MODES, Verdict, compare_answers
 from .extract import extract_answer
 from .tokens import MAX_CHARS
@@ -131,7 +133,7 @@ class VerifierPool:
     May be used from several threads (batches take turns), after a fork (the child starts workers of its own), and may be pickled
     (the copy starts workers of its own).
 
-    :param num_workers: processes; ``None`` takes one for each core, eight at most
+    :param num_workers: processes; ``None`` takes one for each core at hand, eight at most
     :param time_limit: seconds for one response; a worker that needs longer is killed and replaced
     :param memory_mb: address space of a worker, MiB
     :param mode: ``"strict"`` or ``"lenient"``, see :func:`~.checker.verify`
@@ -153,7 +155,7 @@ class VerifierPool:
             raise ValueError(f"num_workers must be at least 1, got {num_workers}.")
         if time_limit <= 0.0 or memory_mb < 64:
             raise ValueError(f"time_limit must be positive and memory_mb at least 64, got {time_limit} and {memory_mb}.")
-        self.num_workers = num_workers or min(8, os.cpu_count() or 1)
+        self.num_workers = num_workers or min(8, usable_cores())
         self.time_limit = time_limit
         self.memory_mb = memory_mb
         self.mode = mode
