@@ -1,4 +1,19 @@
-"""Sequence-level PPO: an episode, or a whole chain of thought, is one action with one verified outcome."""
+"""
+Sequence-level PPO: an episode, or a whole chain of thought, is one action with one verified outcome.
+
+What is in which module; each begins with what it is for:
+
+- the algorithms: ``sppo``, ``baselines``; what they share: ``algorithm`` (advantages and training) on ``episodic`` (``learn()`` and
+  collection), ``parameters``, ``schedules``, ``notices``
+- the mathematics, as pure functions: ``advantages``, ``losses``
+- environments and episodes: ``vec_env``, ``collection``, ``episodes``, ``batches``
+- policies: the contract ``sequence_policy``, those for control ``policies``, the critic's units ``value_scale``, the weights that training
+  began with ``reference``
+- gradient steps: ``updates``; what makes small networks fast: ``plain``, ``fused``, ``numpy_actor``, ``cores``
+- around a run: ``callbacks``, ``evaluation``, ``checkpoint``
+
+``sppo_rl.llm`` has what is for language models, ``sppo_rl.envs`` the tasks, ``sppo_rl.zoo`` the command line.
+"""
 
 from __future__ import annotations
 

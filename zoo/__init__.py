@@ -1,4 +1,18 @@
-"""The zoo: priors to start from, trained agents; trains, evaluates, compares and plots."""
+"""
+The zoo: priors to start from, trained agents; trains, evaluates, compares and plots.
+
+- commands, one module each, and ``cli`` that dispatches to them: ``demo``, ``envs``, ``pretrain``, ``train``, ``train_agent``,
+  ``pretrain_llm``, ``train_llm``, ``evaluate``, ``enjoy``, ``compare``, ``compare_llm``, ``tune``, ``plot``, ``report``; parts of such:
+  ``demo_language``, ``evaluate_llm``, ``benchmark_report``
+- rl_zoo3's command line: ``rl_zoo3``
+- what a user types: ``names``, ``options``, ``hyperparameters``, ``hyperparameter_values``, ``kinds`` (against annotations),
+  ``llm_config``, ``llm_check``, ``llm_models``, ``llm_reward``, ``llm_study``
+- a run: ``runs``, ``llm_runs``, ``run_folders``, ``models``, ``llm_evaluation``, ``llm_memory``, ``progress``, ``quiet``
+- many runs: ``jobs``, and ``worker`` in each process; ``search`` and ``hyperparameter_files`` of ``tune``
+- results: ``results``, ``aggregates``, ``llm_table``, ``plots``, ``report_plots``, ``provenance``
+- priors and agents: ``prior``, ``agent``; how priors are made: ``experts``, ``demonstrations``, ``cloning``, ``chains``, ``llm_prior``;
+  their cards: ``card``, ``prior_card``, ``llm_prior_card``
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,10 @@
-"""Mathematical reasoning as a bandit: one response, one verified outcome. Imports neither transformers nor datasets."""
+"""
+Mathematical reasoning as a bandit: one response, one verified outcome. Imports neither transformers nor datasets.
+
+- environments: ``env`` (one copy), ``vec`` (all responses of an update), ``bandit`` (what both share), ``order`` (of the problems)
+- problems: ``problems``, ``golds`` (their answers), ``benchmarks`` (the paper's data sets), ``gym_tasks`` (reasoning_gym's)
+- judging: ``rewards`` (scorers, and reward functions of others), :mod:`.verifier`
+"""
 
 from sppo_rl.envs.reasoning.benchmarks import load_named
 from sppo_rl.envs.reasoning.env import MathReasoningEnv

@@ -1,4 +1,11 @@
-"""Generators: what turns prompts into sampled responses. The policy owns one; neither environment nor algorithm knows it."""
+"""
+Generators: what turns prompts into sampled responses. The policy owns one; neither environment nor algorithm knows it.
+
+- what the policy asks of one: ``protocol``
+- the training model itself: ``transformers_backend``, ``decoding``
+- vLLM: ``vllm_backend`` (in this process), ``vllm_server`` (over HTTP; ``serve`` starts one), ``vllm_sync`` (what both share),
+  ``vllm_extension`` (what runs in vLLM's worker)
+"""
 
 from __future__ import annotations
 

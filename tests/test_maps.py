@@ -1,0 +1,32 @@
+"""Each package's docstring says what is in which of its modules: a map that leaves none out and names none that is not there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGES = (
+    "sppo_rl",
+    "sppo_rl/llm",
+    "sppo_rl/llm/generation",
+    "envs/control",
+    "envs/reasoning",
+    "envs/reasoning/verifier",
+    "zoo",
+)
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_map_of_a_package_is_complete(package: str) -> None:
+    folder = REPOSITORY / package
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    assert text is not None
+    named = re.findall(r"``(\w+)``", text)
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert modules <= set(named), f"not on the map: {sorted(modules - set(named))}"
+    gone = {name for name in named if name.islower()} - modules
+    assert not gone, f"on the map, and not there: {sorted(gone)}"
