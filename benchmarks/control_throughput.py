@@ -51,7 +51,7 @@ def make_sppo(env_id: str, copies: int, minibatches: int, epochs: int) -> sppo_r
     model = sppo_rl.SPPO(
         "MlpPolicy", env_id, n_episodes=copies, batch_size=copies // minibatches, n_epochs=epochs, seed=0, device="cpu"
     )
-    model.learn(1, log_interval=None)  # type: ignore[arg-type] # warm up
+    model.learn(1, log_interval=None)  # warm up
     return model
 
 
@@ -79,7 +79,7 @@ def phases(model: sppo_rl.SPPO, env_id: str, copies: int, epochs: int) -> dict[s
     seconds = {"collect": 0.0, "update": 0.0}
     steps = 0
     for _ in range(5):
-        model.learn(1, log_interval=None)  # type: ignore[arg-type]
+        model.learn(1, log_interval=None)
         steps += model.num_timesteps
         for phase in seconds:
             seconds[phase] += model.logger.name_to_value[f"time/{phase}_seconds"]

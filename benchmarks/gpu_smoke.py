@@ -71,9 +71,9 @@ def large(responses: int) -> dict[str, Any]:
         "TransformerPolicy", environment(scale), learning_rate=1e-6, n_episodes=responses, batch_size=responses, n_epochs=1,
         policy_kwargs=kwargs, seed=0, device="cuda",
     )  # fmt: skip
-    model.learn(responses, log_interval=None)  # type: ignore[arg-type]
+    model.learn(responses, log_interval=None)
     before = model.num_tokens
-    model.learn(responses, log_interval=None, reset_num_timesteps=False)  # type: ignore[arg-type]
+    model.learn(responses, log_interval=None, reset_num_timesteps=False)
     seen, tokens = model.logger.name_to_value, model.num_tokens - before
     return {
         "responses": responses,

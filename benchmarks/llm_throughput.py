@@ -100,7 +100,7 @@ class Ours:
     def run(self, updates: int) -> Timing:
         clock, tokens = Clock(), 0
         for _ in range(updates):
-            self.model.learn(1, log_interval=None, reset_num_timesteps=True)  # type: ignore[arg-type]
+            self.model.learn(1, log_interval=None, reset_num_timesteps=True)
             tokens += self.model.num_tokens
             for phase in self.phases:
                 self.phases[phase] += self.model.logger.name_to_value[f"time/{phase}_seconds"]

@@ -139,7 +139,7 @@ class EpisodicAlgorithm(BaseAlgorithm):
         self: SelfEpisodicAlgorithm,
         total_timesteps: int = 1_000_000,
         callback: MaybeCallback = None,
-        log_interval: int = 1,
+        log_interval: int | None = 1,
         tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
@@ -149,7 +149,7 @@ class EpisodicAlgorithm(BaseAlgorithm):
 
         :param total_timesteps: environment steps, those of greedy roll-outs included
         :param callback: SB3 callback(s), called after every step of the vectorised environment
-        :param log_interval: updates between two dumps of the log
+        :param log_interval: updates between two dumps of the log; ``None`` for none
         :param tb_log_name: name of the run for TensorBoard; the class's name by default
         :param reset_num_timesteps: start counting at 0; ``False`` goes on where the last call stopped
         :param progress_bar: show one

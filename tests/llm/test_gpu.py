@@ -135,7 +135,7 @@ def test_an_update_in_bfloat16_is_finite_and_goes_on_from_a_checkpoint(
     resumed = load_checkpoint(algorithm, tmp_path, build().env, "cuda")  # type: ignore[arg-type]
     assert resumed is not None
     for each in (model, resumed):
-        each.learn(32, reset_num_timesteps=False, log_interval=None)  # type: ignore[arg-type]
+        each.learn(32, reset_num_timesteps=False, log_interval=None)
     assert resumed.num_timesteps == model.num_timesteps
     assert resumed.logger.name_to_value["rollout/success_rate"] == model.logger.name_to_value["rollout/success_rate"]
     # sums of a GPU may be added up in another order

@@ -84,7 +84,7 @@ def test_lengths_and_truncation_are_logged() -> None:
     logged: dict[str, Any] = {}
     batches = spy(model)
     model.learn(0)
-    model.learn(32, log_interval=None)  # type: ignore[arg-type]
+    model.learn(32, log_interval=None)
     logged.update(model.logger.name_to_value)
     (batch,) = batches
     lengths = batch.mask.sum(dim=1).float()
@@ -111,7 +111,7 @@ def one_batch(model: SPPO) -> EpisodeBatch:
     """The episodes of one update, which is not made."""
     batches: list[EpisodeBatch] = []
     train, model.train = model.train, batches.append  # type: ignore[method-assign]
-    model.learn(model.n_episodes, log_interval=None)  # type: ignore[arg-type]
+    model.learn(model.n_episodes, log_interval=None)
     model.train = train  # type: ignore[method-assign]
     return batches[0]
 

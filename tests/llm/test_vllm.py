@@ -318,7 +318,7 @@ def digits(seed: int = 0, **options: Any) -> SPPO:
 
 def test_sppo_learns_with_vllm_and_goes_on_exactly_from_a_checkpoint(tmp_path: Path) -> None:
     model = digits(importance_cap=2.0)
-    model.learn(128, log_interval=None)  # type: ignore[arg-type]
+    model.learn(128, log_interval=None)
     assert 0.0 < model.logger.name_to_value["rollout/sampler_log_prob_gap"] < 1e-4
     assert model.logger.name_to_value["rollout/sampler_log_prob_gap_max"] < 1e-3
     model.learn(128 * 11, reset_num_timesteps=False)
