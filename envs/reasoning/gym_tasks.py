@@ -14,6 +14,7 @@ from typing import Any
 from sppo_rl.envs.reasoning.problems import BOXED_INSTRUCTION, Problem, optional_import
 from sppo_rl.envs.reasoning.rewards import Scorer
 from sppo_rl.envs.reasoning.verifier import Verdict, VerifierPool
+from sppo_rl.envs.reasoning.verifier.checker import SHOWN
 from sppo_rl.envs.reasoning.verifier.extract import extract_answer
 from sppo_rl.envs.reasoning.verifier.units import word_set
 
@@ -83,7 +84,7 @@ class GymScorer(Scorer):
             if answer is None:
                 verdicts.append(Verdict(0.0, reason))
             elif not is_safe(self.task, answer.strip()):
-                verdicts.append(Verdict(0.0, "unsafe_answer", answer.strip()[:300]))
+                verdicts.append(Verdict(0.0, "unsafe_answer", answer.strip()[:SHOWN]))
             else:
                 jobs.append((".gym_scorer:score", (self.task, self.config, problem.columns["entry"], answer.strip())))
                 verdicts.append(None)
@@ -92,7 +93,7 @@ class GymScorer(Scorer):
         for verdict in verdicts:
             if verdict is None:
                 result, job = next(results)
-                verdict = Verdict(result["score"], result["reason"], job[1][3][:300])
+                verdict = Verdict(result["score"], result["reason"], job[1][3][:SHOWN])
             self.pool.reasons[verdict.reason] += 1
             final.append(verdict)
         return final

@@ -14,6 +14,8 @@ from .tokens import TooComplex, Unreadable, canonical_string, is_wordlike, tidy,
 from .tree import Items, Node, Symbol
 
 MODES = ("strict", "lenient")
+SHOWN = 300
+"""Characters of an answer that a verdict shows."""
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|mathit|emph|operatorname)\s*\{([^{}]{0,200})\}")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=[a-z]{3})", re.IGNORECASE)
 _LETTERS = re.compile(r"[A-Za-z][A-Za-z ,]{0,200}[A-Za-z]")
@@ -34,7 +36,7 @@ class Verdict:
     """1.0 or 0.0"""
     reason: str
     extracted: str | None = None
-    """The answer found, at most 300 characters of it."""
+    """The answer found, at most :data:`SHOWN` characters of it."""
 
 
 def verify(response: str, gold: str, mode: str = "strict") -> float:
@@ -73,7 +75,7 @@ def check(response: str, gold: str, mode: str = "strict") -> Verdict:
     if answer is None:
         return Verdict(0.0, reason)
     correct, reason = compare_answers(answer, gold, lenient=mode == "lenient")
-    return Verdict(float(correct), reason, answer.strip()[:300])
+    return Verdict(float(correct), reason, answer.strip()[:SHOWN])
 
 
 def compare_answers(answer: str, gold: str, lenient: bool = False) -> tuple[bool, str]:

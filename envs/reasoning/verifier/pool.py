@@ -25,7 +25,7 @@ from typing import Any
 
 from sppo_rl.cores import usable_cores
 
-from .checker import MODES, Verdict, compare_answers
+from .checker import MODES, SHOWN, Verdict, compare_answers
 from .extract import extract_answer
 from .tokens import MAX_CHARS
 from .worker import HEADER
@@ -213,9 +213,9 @@ class VerifierPool:
             elif len(answer) > MAX_CHARS or (answer.strip() + gold.strip()).isdigit():
                 # no work to be done, or next to none
                 correct, reason = compare_answers(answer, gold, self.mode == "lenient")
-                verdicts.append(Verdict(float(correct), reason, answer.strip()[:300]))
+                verdicts.append(Verdict(float(correct), reason, answer.strip()[:SHOWN]))
             else:
-                waiting.append((len(verdicts), answer.strip()[:300]))
+                waiting.append((len(verdicts), answer.strip()[:SHOWN]))
                 verdicts.append(None)
                 jobs.append((".checker:compare_answers", (answer, gold, self.mode == "lenient")))
         for (place, extracted), result in zip(waiting, self.run(jobs), strict=True):
