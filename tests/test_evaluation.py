@@ -321,3 +321,16 @@ def test_a_callback_without_a_file_keeps_what_it_saw_when_training_goes_on(tmp_p
     assert best.read_bytes() == written
     model.learn(40, callback)
     assert callback.rows[0]["timesteps"] == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"every": 0}, "every must be at least 1, got 0"),
+        ({"n_episodes": 0}, "n_episodes must be at least 1, got 0"),
+        ({"unit": "updates"}, "unit must be 'timesteps' or 'episodes', got 'updates'"),
+    ],
+)
+def test_a_callback_that_cannot_be_is_refused_when_it_is_made(changes, message):
+    with pytest.raises(ValueError, match=message):
+        EvaluationCallback(CARTPOLE, **{"every": 100, **changes})
