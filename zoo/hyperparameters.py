@@ -19,7 +19,7 @@ import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sppo_rl.zoo.hyperparameter_values import RUN_KINDS, literal, plain_values
-from sppo_rl.zoo.names import UsageError, algorithm_class, is_ours, plain_id, suggestion
+from sppo_rl.zoo.names import TABLE, UsageError, algorithm_class, is_ours, plain_id, suggestion
 
 RUN_KEYS = tuple(RUN_KINDS)
 """Keys that are not keyword parameters of the constructor."""
@@ -161,9 +161,7 @@ def load_hyperparameters(
     has_entry = entry is not None
     check_keys(algo, {**(entry or {}), **(overrides or {})})
     entry, overrides = (plain_values(algo, given or {}) for given in (entry, overrides))
-    settings = {**entry, **overrides, **same_minibatches(algo, entry, overrides)}
-    if algo == "ppo-bce":
-        settings.setdefault("critic_loss", "bce")
+    settings = {**TABLE[algo].preset, **entry, **overrides, **same_minibatches(algo, entry, overrides)}
     kwargs = {key: value for key, value in settings.items() if key not in RUN_KEYS}
     assert issubclass(cls, BaseAlgorithm)
     return Hyperparameters(

@@ -20,7 +20,7 @@ from sppo_rl.zoo.kinds import annotations_of, annotations_of_class, check_kinds
 from sppo_rl.zoo.llm_config import SOURCES, LanguageConfig
 from sppo_rl.zoo.llm_models import check_model_name
 from sppo_rl.zoo.llm_reward import load_reward
-from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, is_ours, suggestion
+from sppo_rl.zoo.names import ALGORITHMS, LABELS, UsageError, algorithm_class, is_ours, suggestion
 
 
 def check(config: LanguageConfig) -> LanguageConfig:
@@ -48,7 +48,8 @@ def check(config: LanguageConfig) -> LanguageConfig:
     # in the order of the file, so that the first mistake is the one that is named
     for algo in dict.fromkeys([config.algo, *config.algorithms]):
         if not is_ours(algo):
-            raise UsageError(f"{LABELS[algo]} cannot train language models. Use sppo, ppo, ppo-bce, grpo, rloo or remax.")
+            ours = ", ".join(name for name in ALGORITHMS if is_ours(name))
+            raise UsageError(f"{LABELS[algo]} cannot train language models. Those that can: {ours}.")
         _check_algorithm(replace(config, algo=algo))
     return config
 

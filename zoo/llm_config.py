@@ -29,7 +29,7 @@ import yaml
 
 from sppo_rl.envs.reasoning import Problem, from_file, from_hub, from_reasoning_gym, load_named
 from sppo_rl.zoo.chains import chain_problems
-from sppo_rl.zoo.names import UsageError, algorithm_class, suggestion
+from sppo_rl.zoo.names import TABLE, UsageError, algorithm_class, suggestion
 
 
 def named(name: str) -> list[Problem]:
@@ -99,7 +99,7 @@ class LanguageConfig:
 
     def constructor_kwargs(self) -> dict[str, Any]:
         """The hyperparameters of this configuration's algorithm; ``policy_kwargs`` are merged key by key."""
-        kwargs = merge(self.hyperparameters, self.algorithms.get(self.algo, {}))
+        kwargs = merge({**TABLE[self.algo].preset, **self.hyperparameters}, self.algorithms.get(self.algo, {}))
         return {**kwargs, "policy_kwargs": dict(kwargs.get("policy_kwargs", {}))}
 
     def as_dict(self) -> dict[str, Any]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import gymnasium as gym
 from stable_baselines3 import PPO as StableBaselinesPPO
@@ -15,21 +17,42 @@ from sppo_rl.baselines import GRPO, PPO, RLOO, ReMax
 from sppo_rl.envs.registration import list_envs
 from sppo_rl.sppo import SPPO
 
-ALGORITHMS: dict[str, type[BaseAlgorithm]] = {
-    "sppo": SPPO,
-    "ppo": PPO,
-    "ppo-bce": PPO,
-    "grpo": GRPO,
-    "rloo": RLOO,
-    "remax": ReMax,
-    "sb3-ppo": StableBaselinesPPO,
-}
-"""Name on the command line → class. ``ppo-bce`` is ``PPO`` with ``critic_loss="bce"``, which its hyperparameters say."""
 
-LABELS = {
-    "sppo": "SPPO", "ppo": "PPO", "ppo-bce": "PPO + BCE", "grpo": "GRPO", "rloo": "RLOO", "remax": "ReMax", "sb3-ppo": "PPO (SB3)",
-}  # fmt: skip
-"""Name on the command line → how tables and plots write it."""
+@dataclass(frozen=True)
+class Algorithm:
+    """
+    What the zoo knows of an algorithm beyond its class and its hyperparameter file.
+
+    :param cls: its class
+    :param label: how tables and plots write it
+    :param in_rl_zoo3: its name there; ``None`` for what rl_zoo3 has itself
+    :param searched: parameters that ``sppo-rl tune`` searches besides those that all share
+    :param group_sizes: searched where it plays groups; all divide the episodes of an update in the hyperparameter files
+    :param preset: settings that make it what its name says, unless its file or the user says otherwise
+    """
+
+    cls: type[BaseAlgorithm]
+    label: str
+    in_rl_zoo3: str | None = None
+    searched: tuple[str, ...] = ()
+    group_sizes: tuple[int, ...] = ()
+    preset: Mapping[str, Any] = field(default_factory=dict)
+
+
+_CRITIC, _GAE = ("critic_learning_rate", "critic_init"), ("gae_lambda", "normalize_advantage")
+TABLE = {
+    "sppo": Algorithm(SPPO, "SPPO", "sppo", (*_CRITIC, "advantage")),
+    "ppo": Algorithm(PPO, "PPO", "sppo_ppo", (*_CRITIC, *_GAE)),
+    "ppo-bce": Algorithm(PPO, "PPO + BCE", "sppo_ppo_bce", (*_CRITIC, *_GAE), preset={"critic_loss": "bce"}),
+    "grpo": Algorithm(GRPO, "GRPO", "grpo", group_sizes=(4, 8)),
+    "rloo": Algorithm(RLOO, "RLOO", "rloo", group_sizes=(2, 4, 8)),
+    "remax": Algorithm(ReMax, "ReMax", "remax"),
+    # one optimizer for both networks: the weight of its loss is what sets the critic's pace
+    "sb3-ppo": Algorithm(StableBaselinesPPO, "PPO (SB3)", searched=(*_GAE, "vf_coef")),
+}
+"""Name on the command line → algorithm; a new one is added here, with a file in ``hyperparams/``."""
+ALGORITHMS = {name: algorithm.cls for name, algorithm in TABLE.items()}
+LABELS = {name: algorithm.label for name, algorithm in TABLE.items()}
 
 
 class UsageError(ValueError):

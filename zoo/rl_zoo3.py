@@ -21,22 +21,22 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import ResultsWriter
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sppo_rl.algorithm import SequenceAlgorithm
-from sppo_rl.baselines import GRPO, PPO, RLOO, ReMax
 from sppo_rl.notices import env_id_of
-from sppo_rl.sppo import SPPO
 from sppo_rl.vec_env import has_batched_form, make_batched
 from sppo_rl.zoo.hyperparameters import same_minibatches, update_size
+from sppo_rl.zoo.names import TABLE
 from sppo_rl.zoo.prior import copy_prior_into, list_priors
 from sppo_rl.zoo.search import suggest
 
@@ -44,18 +44,11 @@ if TYPE_CHECKING:
     import optuna
     from rl_zoo3.exp_manager import ExperimentManager
 
-ALGORITHMS: dict[str, tuple[type[SequenceAlgorithm], str]] = {
-    "sppo": (SPPO, "sppo"),
-    "sppo_ppo": (PPO, "ppo"),
-    "sppo_ppo_bce": (PPO, "ppo-bce"),
-    "grpo": (GRPO, "grpo"),
-    "rloo": (RLOO, "rloo"),
-    "remax": (ReMax, "remax"),
-}
-"""Name in rl_zoo3 → class, and name on this package's command line."""
+ALGORITHMS = {algorithm.in_rl_zoo3: name for name, algorithm in TABLE.items() if algorithm.in_rl_zoo3 is not None}
+"""Name in rl_zoo3 → name on this package's command line."""
 
 
-def with_zoo_keys(cls: type[SequenceAlgorithm]) -> type[SequenceAlgorithm]:
+def with_zoo_keys(cls: type[BaseAlgorithm], preset: Mapping[str, Any]) -> type[BaseAlgorithm]:
     """
     Derive a class with two more parameters, for YAML files and ``-params``.
 
@@ -63,13 +56,14 @@ def with_zoo_keys(cls: type[SequenceAlgorithm]) -> type[SequenceAlgorithm]:
     ``n_minibatches``: minibatches in an update, in place of ``batch_size``, whose size the search does not know.
 
     :param cls: an algorithm of this package
+    :param preset: in place of the constructor's defaults
     """
 
     class InZoo(cls):  # type: ignore[misc, valid-type]
         def __init__(
             self, policy: Any, env: Any, prior: bool | None = None, n_minibatches: int | None = None, **kwargs: Any
         ) -> None:
-            super().__init__(policy, env, **{**kwargs, "_init_setup_model": False})
+            super().__init__(policy, env, **{**preset, **kwargs, "_init_setup_model": False})
             if n_minibatches is not None:
                 self.batch_size = max(self.n_episodes // n_minibatches, 1)
             if kwargs.get("_init_setup_model", True):
@@ -129,13 +123,13 @@ def experiment_manager() -> type[ExperimentManager]:
             super().__init__(*args, **kwargs)
             self.batched = False
             if self.algo in ALGORITHMS and kwargs.get("config") is None:
-                self.config = str(files("sppo_rl.zoo").joinpath("hyperparams", f"{ALGORITHMS[self.algo][1]}.yml"))
+                self.config = str(files("sppo_rl.zoo").joinpath("hyperparams", f"{ALGORITHMS[self.algo]}.yml"))
 
         def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
             if self.algo in ALGORITHMS and self.custom_hyperparams and self.config.endswith((".yml", ".yaml")):
                 table = yaml.safe_load(Path(self.config).read_text(encoding="utf-8"))
                 entry = table.get(self.env_name.gym_id, {})
-                name = ALGORITHMS[self.algo][1]
+                name = ALGORITHMS[self.algo]
                 self.custom_hyperparams.update(same_minibatches(name, entry, self.custom_hyperparams))
             hyperparameters, saved = super().read_hyperparameters()
             if "env_kwargs" in hyperparameters and self._eval_env_kwargs_args is None:
@@ -155,7 +149,7 @@ def experiment_manager() -> type[ExperimentManager]:
             )
             if self.batched:
                 self.vec_env_class = self._make_batch
-                self.n_envs = update_size(ALGORITHMS[self.algo][1], settings)
+                self.n_envs = update_size(ALGORITHMS[self.algo], settings)
             return processed
 
         def _make_batch(self, makers: Sequence[Callable[[], Any]], **kwargs: Any) -> VecEnv:
@@ -183,8 +177,8 @@ def register() -> None:
         raise ImportError(f"This needs rl_zoo3 ({error}): pip install 'sppo-rl[rl-zoo3]'.") from error
     if "sppo" in ALGOS:
         return
-    for name, (cls, ours) in ALGORITHMS.items():
-        ALGOS[name] = with_zoo_keys(cls)
+    for name, ours in ALGORITHMS.items():
+        ALGOS[name] = with_zoo_keys(TABLE[ours].cls, TABLE[ours].preset)
         HYPERPARAMS_SAMPLER[name] = _sampler(ours)
         # what is drawn has the constructor's names already
         HYPERPARAMS_CONVERTER[name] = dict

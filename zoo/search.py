@@ -10,21 +10,16 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sppo_rl.zoo.hyperparameters import defaults_of, update_size
-from sppo_rl.zoo.names import algorithm_class
+from sppo_rl.zoo.names import TABLE, algorithm_class
 
 if TYPE_CHECKING:
     import optuna
 
-WITH_CRITIC = ("sppo", "ppo", "ppo-bce")
-"""This package's algorithms with a critic, which has a learning rate of its own."""
-WITH_GAE = ("ppo", "ppo-bce", "sb3-ppo")
 PARAMETERS = (
     "learning_rate", "n_epochs", "clip_range", "ent_coef", "max_grad_norm", "critic_learning_rate", "critic_init", "gae_lambda",
     "normalize_advantage", "advantage", "vf_coef", "group_size",
 )  # fmt: skip
 """All that is searched for some algorithm, under the constructor's names."""
-GROUP_SIZES = {"grpo": (4, 8), "rloo": (2, 4, 8)}
-"""Algorithm → group sizes; all divide the episodes of an update in the hyperparameter files."""
 
 
 def suggest(trial: optuna.trial.BaseTrial, algo: str) -> dict[str, Any]:
@@ -38,6 +33,7 @@ def suggest(trial: optuna.trial.BaseTrial, algo: str) -> dict[str, Any]:
     :raises UsageError: if there is no algorithm of that name
     """
     algorithm_class(algo)
+    algorithm = TABLE[algo]
     drawn: dict[str, Any] = {
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
         "n_epochs": trial.suggest_categorical("n_epochs", (1, 2, 4, 8)),
@@ -46,19 +42,20 @@ def suggest(trial: optuna.trial.BaseTrial, algo: str) -> dict[str, Any]:
         "ent_coef": trial.suggest_categorical("ent_coef", (0.0, 1e-4, 1e-3, 1e-2)),
         "max_grad_norm": trial.suggest_categorical("max_grad_norm", (0.5, 1.0, 2.0)),
     }
-    if algo in WITH_CRITIC:
+    if "critic_learning_rate" in algorithm.searched:
         drawn["critic_learning_rate"] = trial.suggest_float("critic_learning_rate", 1e-4, 1e-2, log=True)
+    if "critic_init" in algorithm.searched:
         drawn["critic_init"] = trial.suggest_categorical("critic_init", (None, "first_batch"))
-    if algo in WITH_GAE:
+    if "gae_lambda" in algorithm.searched:
         drawn["gae_lambda"] = trial.suggest_categorical("gae_lambda", (0.95, 0.99, 1.0))
+    if "normalize_advantage" in algorithm.searched:
         drawn["normalize_advantage"] = trial.suggest_categorical("normalize_advantage", (True, False))
-    if algo == "sppo":
+    if "advantage" in algorithm.searched:
         drawn["advantage"] = trial.suggest_categorical("advantage", ("residual", "standardized"))
-    if algo == "sb3-ppo":
-        # one optimizer for both networks: the weight of its loss is what sets the critic's pace
+    if "vf_coef" in algorithm.searched:
         drawn["vf_coef"] = trial.suggest_float("vf_coef", 0.1, 1.0)
-    if algo in GROUP_SIZES:
-        drawn["group_size"] = trial.suggest_categorical("group_size", GROUP_SIZES[algo])
+    if algorithm.group_sizes:
+        drawn["group_size"] = trial.suggest_categorical("group_size", algorithm.group_sizes)
     return drawn
 
 

@@ -22,7 +22,7 @@ from sppo_rl.zoo.hyperparameters import parse_overrides, update_size
 from sppo_rl.zoo.llm_check import check
 from sppo_rl.zoo.llm_config import LanguageConfig, change, config_stem, load_config, shipped
 from sppo_rl.zoo.llm_memory import memory
-from sppo_rl.zoo.names import LABELS, UsageError
+from sppo_rl.zoo.names import ALGORITHMS, LABELS, UsageError, is_ours
 from sppo_rl.zoo.run_folders import new_folder
 
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("--config", metavar="YML", help=f"a file, or one of: {', '.join(shipped())}")
     parser.add_argument(
-        "--algo", metavar="NAME", help="sppo, ppo, ppo-bce, grpo, rloo or remax (default: the configuration's)"
+        "--algo", metavar="NAME", help=f"of {', '.join(filter(is_ours, ALGORITHMS))} (default: the configuration's)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     options.add_hyperparameters(parser)

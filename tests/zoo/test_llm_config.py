@@ -121,6 +121,12 @@ def test_algorithms_and_the_command_line_change_the_file() -> None:
         change(config, None, {"policy_kwargs": 3})
 
 
+def test_an_algorithms_own_settings_hold_unless_the_file_says_otherwise() -> None:
+    assert config_of({**MINIMAL, "algo": "ppo-bce"}).constructor_kwargs()["critic_loss"] == "bce"
+    told = {**MINIMAL, "algo": "ppo-bce", "algorithms": {"ppo-bce": {"critic_loss": "mse"}}}
+    assert config_of(told).constructor_kwargs()["critic_loss"] == "mse"
+
+
 def test_names_with_points_keep_them() -> None:
     assert config_stem("x/qwen2.5_1.5b.yml") == config_stem("qwen2.5_1.5b") == "qwen2.5_1.5b"
 
@@ -156,7 +162,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("hyperparameters/policy_kwargs/temprature", 1.0, r"no 'temprature'\. Did you mean 'temperature'\? It has: .*dtype"),
         ("hyperparameters/policy_kwargs/model", "x", r"policy_kwargs has no 'model'"),
         ("algorithms/grppo", {}, r"no algorithm 'grppo'\. Did you mean 'grpo'\?"),
-        ("algorithms/sb3-ppo", {}, r"PPO \(SB3\) cannot train language models\. Use sppo"),
+        ("algorithms/sb3-ppo", {}, r"PPO \(SB3\) cannot train language models\. Those that can: sppo, ppo, ppo-bce, grpo, rloo, remax\."),
         # values
         ("responses", 0, r"responses must be a whole number of at least 1, got 0"),
         ("responses", "many", r"responses must be a whole number of at least 1, got 'many'"),

@@ -144,6 +144,13 @@ def test_rl_zoo3_keeps_its_own_algorithms():
     assert set(zoo.ALGORITHMS) <= set(ALGOS) & set(HYPERPARAMS_SAMPLER) & set(HYPERPARAMS_CONVERTER)
 
 
+def test_ppo_with_bce_has_that_critic_without_an_entry_too():
+    from rl_zoo3 import ALGOS
+
+    for name, loss in (("sppo_ppo_bce", "bce"), ("sppo_ppo", "mse")):
+        assert ALGOS[name]("MlpPolicy", "CartPole-v1", prior=False).critic_loss == loss
+
+
 def test_training_is_that_of_our_own_command(manager):
     _, trained = manager("--algo", "sppo", "--env", MOUNTAINCAR, "--seed", "5")
     ours, from_prior = build_model("sppo", MOUNTAINCAR, load_hyperparameters("sppo", MOUNTAINCAR), seed=5)
@@ -154,7 +161,7 @@ def test_training_is_that_of_our_own_command(manager):
 
 
 def test_training_starts_from_the_prior_unless_told_otherwise():
-    cls = zoo.with_zoo_keys(SPPO)
+    cls = zoo.with_zoo_keys(SPPO, {})
     for prior, same in ((None, True), (True, True), (False, False)):
         model = cls("MlpPolicy", CARTPOLE, prior=prior, n_episodes=8, n_minibatches=4, seed=0)
         assert model.batch_size == 2
