@@ -247,6 +247,9 @@ class DecisionLevel:
     min_group_size: ClassVar[int] = 1
     greedy_rollout: ClassVar[bool] = False
 
+    def __post_init__(self) -> None:
+        _check_shares(gamma=self.gamma, gae_lambda=self.gae_lambda)
+
     def __call__(self, batch: EpisodeBatch) -> Advantages:
         """See :class:`AdvantageEstimator`."""
         assert batch.values is not None
@@ -274,9 +277,7 @@ class Hybrid:
     in_outcome_units: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        for name, value in (("hybrid", self.alpha), ("gae_lambda", self.gae_lambda)):
-            if not 0.0 <= value <= 1.0:
-                raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
+        _check_shares(hybrid=self.alpha, gae_lambda=self.gae_lambda)
 
     def __call__(self, batch: EpisodeBatch) -> Advantages:
         """See :class:`AdvantageEstimator`."""
@@ -291,6 +292,12 @@ class Hybrid:
         advantages[batch.mask] = hybrid(of_sequence, of_decisions, sequence, self.alpha)
         targets[batch.mask] += of_decisions
         return Advantages(advantages, targets)
+
+
+def _check_shares(**shares: float) -> None:
+    for name, value in shares.items():
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
 
 
 def _decisions(batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:

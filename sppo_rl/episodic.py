@@ -67,9 +67,11 @@ class EpisodicAlgorithm(BaseAlgorithm):
         seed: int | None,
         device: th.device | str,
     ):
+        # what is no number of episodes is named when the model is set up
+        copies = max(n_episodes, 1) if isinstance(n_episodes, int | np.integer) else 1
         if isinstance(env, str) and has_batched_form(env):
-            env = make_batched(env, max(n_episodes, 1))  # a number out of range is named when the model is set up
-        env = in_batched_form(env, max(n_episodes, 1))
+            env = make_batched(env, copies)
+        env = in_batched_form(env, copies)
         super().__init__(
             policy=policy,
             env=env,

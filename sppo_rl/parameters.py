@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from numbers import Integral, Real
 from typing import Any
 
 import torch as th
 
 from sppo_rl.losses import decision_weights
+from sppo_rl.schedules import as_schedule
 
 
 def check_parameters(model: Any) -> None:
@@ -18,28 +21,62 @@ def check_parameters(model: Any) -> None:
     """
     minimum = {"n_episodes": 1, "n_epochs": 1, "group_size": 1, "max_episode_steps": 1, "critic_warmup": 0}
     for name, least in minimum.items():
-        if getattr(model, name) < least:
-            raise ValueError(f"{name} must be at least {least}, got {getattr(model, name)}.")
+        _check_count(name, getattr(model, name), least)
     for name in ("max_grad_norm", "target_kl", "importance_cap"):
         value = getattr(model, name)
-        if value is not None and not value > 0.0:
+        if value is None and name != "max_grad_norm":
+            continue
+        _check_number(name, value)
+        if not value > 0.0:
             raise ValueError(f"{name} must be positive, got {value}.")
+    _check_number("ent_coef", model.ent_coef)
     if not model.ent_coef >= 0.0:
         raise ValueError(f"ent_coef must not be negative, got {model.ent_coef}.")
     for name in ("clip_range", "clip_range_vf"):
         value = getattr(model, name)
         if isinstance(value, float | int) and not value > 0.0:
             raise ValueError(f"{name} must be positive, got {value}.")
+    for name in ("learning_rate", "clip_range", "critic_learning_rate", "clip_range_vf"):
+        value = getattr(model, name)
+        if value is not None or name in ("learning_rate", "clip_range"):
+            as_schedule(name, value)
     _check_sizes(model)
     if model.critic_loss not in ("auto", "bce", "mse"):
         raise ValueError(f"critic_loss must be 'auto', 'bce' or 'mse', got {model.critic_loss!r}.")
-    if isinstance(model.critic_init, str) and model.critic_init != "first_batch":
-        raise ValueError(f"critic_init must be a number, 'first_batch' or None, got {model.critic_init!r}.")
+    _check_critic_init(model)
     decision_weights(th.ones(1, 1, dtype=th.bool), th.ones(1), 1, model.loss_aggregation)
+
+
+def _check_count(name: str, value: Any, least: int) -> None:
+    if not _is_whole(value):
+        raise ValueError(f"{name} must be a whole number, got {value!r}.")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}.")
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
+def _check_number(name: str, value: Any) -> None:
+    if not isinstance(value, Real):
+        raise ValueError(f"{name} must be a number, got {value!r}.")
+
+
+def _check_critic_init(model: Any) -> None:
+    value = model.critic_init
+    if value is None or value == "first_batch":
+        return
+    if not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"critic_init must be a number, 'first_batch' or None, got {value!r}.")
+    if model.critic_loss == "bce" and model.estimator.critic != "none" and not 0.0 < float(value) < 1.0:
+        raise ValueError(f"critic_init must lie strictly between 0 and 1 with critic_loss='bce', got {value!r}.")
 
 
 def _check_sizes(model: Any) -> None:
     """Episodes, minibatches and groups must fit together."""
+    if model.batch_size is not None and not _is_whole(model.batch_size):
+        raise ValueError(f"batch_size must be a whole number of episodes or None, got {model.batch_size!r}.")
     if model.batch_size is not None and not 1 <= model.batch_size <= model.n_episodes:
         raise ValueError(
             f"batch_size counts whole episodes and must lie between 1 and n_episodes ({model.n_episodes}), got {model.batch_size}. "

@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.vec_env import SubprocVecEnv
@@ -50,11 +51,47 @@ def make(algorithm: type[SequenceAlgorithm] = SPPO, rewards: list[float] | None 
         ("learning_rate", "fast", r"learning_rate must be .*'lin_3e-4'; got 'fast'"),
         ("critic_learning_rate", "lin_", r"critic_learning_rate must be .*got 'lin_'"),
         ("clip_range", "small", r"clip_range must be .*got 'small'"),
+        ("n_episodes", 8.5, r"n_episodes must be a whole number, got 8\.5"),
+        ("n_episodes", "8", r"n_episodes must be a whole number, got '8'"),
+        ("n_epochs", 1.5, r"n_epochs must be a whole number, got 1\.5"),
+        ("batch_size", 2.5, r"batch_size must be a whole number of episodes or None, got 2\.5"),
+        ("critic_warmup", None, r"critic_warmup must be a whole number, got None"),
+        ("max_grad_norm", None, r"max_grad_norm must be a number, got None"),
+        ("ent_coef", "some", r"ent_coef must be a number, got 'some'"),
+        ("learning_rate", -1e-3, r"learning_rate must be finite and not negative, got -0\.001"),
+        ("learning_rate", math.nan, r"learning_rate must be finite and not negative, got nan"),
+        ("learning_rate", "lin_-1e-3", r"learning_rate must be finite and not negative, got 'lin_-1e-3'"),
+        ("learning_rate", None, r"learning_rate must be a number.*got None"),
+        ("critic_learning_rate", -1.0, r"critic_learning_rate must be finite and not negative, got -1"),
+        ("clip_range", "lin_-0.2", r"clip_range must be finite and not negative, got 'lin_-0\.2'"),
+        ("critic_init", math.inf, r"critic_init must be a number.*got inf"),
     ],
 )
 def test_a_parameter_out_of_range_is_named_with_its_value(parameter: str, value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         make(**{parameter: value})
+
+
+def test_a_probability_to_begin_with_is_one() -> None:
+    with pytest.raises(ValueError, match=r"critic_init must lie strictly between 0 and 1 with critic_loss='bce', got 1\.5"):
+        make(critic_init=1.5, critic_loss="bce")
+    make(critic_init=1.5)  # returns may be anything
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value"), [("gamma", 1.5), ("gamma", math.nan), ("gae_lambda", -0.1), ("gae_lambda", 2.0)]
+)
+def test_discounts_of_ppo_lie_between_0_and_1(parameter: str, value: float) -> None:
+    with pytest.raises(ValueError, match=rf"{parameter} must lie between 0 and 1, got {value}"):
+        make(PPO, **{parameter: value})
+
+
+def test_numbers_of_numpy_are_numbers() -> None:
+    model = make(
+        n_episodes=np.int64(8), critic_learning_rate=np.float32(1e-3), clip_range=np.float32(0.2), ent_coef=np.float32(0.0)
+    )
+    model.learn(1)
+    assert model.clip_range(1.0) == pytest.approx(0.2)
 
 
 def test_a_standardised_advantage_needs_a_probability() -> None:

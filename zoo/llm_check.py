@@ -14,7 +14,6 @@ from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.envs.reasoning.benchmarks import require_known
 from sppo_rl.envs.reasoning.gym_tasks import require_task
 from sppo_rl.parameters import check_parameters
-from sppo_rl.schedules import as_schedule
 from sppo_rl.zoo.hyperparameters import RUN_KEYS, check_keys
 from sppo_rl.zoo.kinds import annotations_of, annotations_of_class, check_kinds
 from sppo_rl.zoo.llm_config import SOURCES, LanguageConfig
@@ -104,9 +103,6 @@ def _check_algorithm(config: LanguageConfig) -> None:
     try:
         model = unbuilt(config)
         check_parameters(model)
-        for name in ("learning_rate", "critic_learning_rate", "clip_range"):
-            if getattr(model, name) is not None:
-                as_schedule(name, getattr(model, name))
     except (ValueError, TypeError) as error:
         raise UsageError(f"{where}{error}") from error
     size = model.batch_size
