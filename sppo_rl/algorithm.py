@@ -14,7 +14,7 @@ from sppo_rl.batches import batch_metrics, make_batch
 from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, as_tensors
 from sppo_rl.episodic import EpisodicAlgorithm
 from sppo_rl.losses import require_finite, truncated_importance
-from sppo_rl.parameters import check_parameters
+from sppo_rl.parameters import check_parameters, check_spaces
 from sppo_rl.policies import as_sequence_policy
 from sppo_rl.reference import copy_of
 from sppo_rl.schedules import as_schedule
@@ -145,6 +145,7 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         """Check the parameters, seed everything and build the networks."""
         self.estimator = self._make_estimator()
         check_parameters(self)
+        check_spaces(self.observation_space, self.action_space)
         if isinstance(self.learning_rate, str):
             # given to load(), which does not go through the constructor
             self.learning_rate = as_schedule("learning_rate", self.learning_rate)

@@ -6,7 +6,9 @@ import math
 from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch as th
+from gymnasium import spaces
 
 from sppo_rl.losses import decision_weights
 from sppo_rl.schedules import as_schedule
@@ -45,6 +47,35 @@ def check_parameters(model: Any) -> None:
         raise ValueError(f"critic_loss must be 'auto', 'bce' or 'mse', got {model.critic_loss!r}.")
     _check_critic_init(model)
     decision_weights(th.ones(1, 1, dtype=th.bool), th.ones(1), 1, model.loss_aggregation)
+
+
+def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    """
+    Refuse spaces that SB3's networks would misread: they count choices from 0 and know no grids of them.
+
+    :param observation_space: of one copy
+    :param action_space: of one copy
+    :raises ValueError: naming the space
+    """
+    parts = {"action space": action_space, "observation space": observation_space}
+    if isinstance(observation_space, spaces.Dict):
+        parts = {"action space": action_space} | {
+            f"observation space's {key!r}": part for key, part in observation_space.spaces.items()
+        }
+    for role, space in parts.items():
+        wrapper = "TransformAction" if role == "action space" else "TransformObservation"
+        if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
+            raise ValueError(
+                f"The {role} is {space}, but choices must be counted from 0, as Stable-Baselines3's networks count them. Shift them in "
+                f"the environment, or with gymnasium.wrappers.{wrapper}."
+            )
+        # a grid of bits is an observation like another
+        rows_only = (spaces.MultiDiscrete, spaces.MultiBinary) if role == "action space" else spaces.MultiDiscrete
+        if isinstance(space, rows_only) and len(space.shape) > 1:
+            raise ValueError(
+                f"The {role} is {space}, a grid of choices; one row is what Stable-Baselines3's networks take. Flatten it in the "
+                f"environment, or with gymnasium.wrappers.{wrapper}."
+            )
 
 
 def _check_count(name: str, value: Any, least: int) -> None:

@@ -10,6 +10,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.vec_env import SubprocVecEnv
 
 import sppo_rl
@@ -18,7 +19,7 @@ from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.envs import OutcomeWrapper
 from sppo_rl.notices import EPISODES_BEFORE_NOTICE, env_id_of
 from sppo_rl.schedules import as_schedule
-from tests.helpers import FixedRewardEnv, MatchEnv, TraceEnv, dummy
+from tests.helpers import FixedRewardEnv, MatchEnv, SpaceEnv, TraceEnv, dummy
 
 
 def make(algorithm: type[SequenceAlgorithm] = SPPO, rewards: list[float] | None = None, **kwargs: Any) -> Any:
@@ -92,6 +93,27 @@ def test_numbers_of_numpy_are_numbers() -> None:
     )
     model.learn(1)
     assert model.clip_range(1.0) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("role", "space", "message"),
+    [
+        ("action_space", spaces.Discrete(3, start=5), r"action space is Discrete\(3, start=5\).*from 0.*TransformAction"),
+        ("action_space", spaces.MultiDiscrete([2, 3], start=[1, 0]), r"action space is MultiDiscrete.*from 0"),
+        ("action_space", spaces.MultiDiscrete([[2, 3], [3, 2]]), r"(?s)action space is MultiDiscrete.*grid"),
+        ("action_space", spaces.MultiBinary([2, 2]), r"action space is MultiBinary.*grid"),
+        (
+            "observation_space",
+            spaces.Discrete(5, start=2),
+            r"observation space is Discrete\(5, start=2\).*TransformObservation",
+        ),
+        ("observation_space", spaces.Dict({"a": spaces.Discrete(5, start=2)}), r"observation space's 'a' is Discrete"),
+    ],
+)
+def test_spaces_that_networks_would_misread_are_refused(role: str, space: spaces.Space, message: str) -> None:
+    options = {"observation_space": spaces.Box(-1.0, 1.0, (2,)), "action_space": spaces.Discrete(2), role: space}
+    with pytest.raises(ValueError, match=message):
+        SPPO("MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy", SpaceEnv(**options))
 
 
 def test_a_standardised_advantage_needs_a_probability() -> None:
