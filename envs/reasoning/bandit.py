@@ -119,7 +119,13 @@ class ReasoningTask:
         :param indices: n problems
         :param actions: (n, max_new_tokens) int
         :return: (n,) float32 rewards in [0, 1], and an info dictionary for each
+        :raises ValueError: if an action holds what is neither a token nor the padding
         """
+        outside = actions[(actions < 0) | (actions > self.vocab_size)]
+        if outside.size:
+            raise ValueError(
+                f"A response holds token ids from 0 to {self.vocab_size - 1}, or {self.vocab_size} for padding; got {outside[0]}."
+            )
         sampled = [self.response_ids(action) for action in actions]
         # the policy ended what padding follows, by whichever token: it may know others than the tokenizer's
         padded = [0 < len(ids) < self.max_new_tokens for ids in sampled]

@@ -78,11 +78,12 @@ class MathReasoningEnv(gym.Env[Any, np.ndarray]):
         :param seed: begins the order of problems anew
         :param options: ``{"problem": k}`` poses problem k instead of the next one
         :return: observation and info
+        :raises ValueError: if there is no problem k
         """
         super().reset(seed=seed)
         if seed is not None:
             self.order.restart(seed)
-        self._current = self.order.next() if not options or "problem" not in options else int(options["problem"])
+        self._current = self.order.next() if not options or "problem" not in options else self._problem(options["problem"])
         return self._observation(), {"context_id": self._current, "problem": self.task.problems[self._current].id}
 
     def step(self, action: np.ndarray) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
@@ -123,6 +124,12 @@ class MathReasoningEnv(gym.Env[Any, np.ndarray]):
     def close(self) -> None:
         """End the verifier's worker processes."""
         self.task.close()
+
+    def _problem(self, number: Any) -> int:
+        count = len(self.task.problems)
+        if not 0 <= int(number) < count:
+            raise ValueError(f"options['problem'] must lie between 0 and {count - 1}, got {number}.")
+        return int(number)
 
     def _observation(self) -> dict[str, np.ndarray]:
         assert self._current is not None

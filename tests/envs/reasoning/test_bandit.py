@@ -209,6 +209,22 @@ def test_one_copy_is_deterministic_under_a_seed(single: MathReasoningEnv) -> Non
     assert int(single.reset(options={"problem": 7})[0]["problem_id"][0]) == 7
 
 
+@pytest.mark.parametrize("problem", [-1, 10])
+def test_a_problem_that_is_not_there_is_named(single: MathReasoningEnv, problem: int) -> None:
+    with pytest.raises(ValueError, match=rf"options\['problem'\] must lie between 0 and 9, got {problem}"):
+        single.reset(options={"problem": problem})
+
+
+@pytest.mark.parametrize("beyond", [-1, 1])
+def test_what_is_no_token_is_named(single: MathReasoningEnv, tokenizer: Any, beyond: int) -> None:
+    token = -1 if beyond < 0 else len(tokenizer) + beyond
+    single.reset(seed=0)
+    with pytest.raises(
+        ValueError, match=rf"token ids from 0 to {len(tokenizer) - 1}, or {len(tokenizer)} for padding; got {token}"
+    ):
+        single.step(np.full(WIDTH, token))
+
+
 @pytest.mark.parametrize("group_size", [1, 2])
 def test_state_goes_on_exactly(tokenizer: Any, group_size: int) -> None:
     rng = np.random.default_rng(0)
