@@ -56,7 +56,7 @@ class EvaluationCallback(BaseCallback):
     :param stop_after_episodes: ends the training at the first end of an update with this many episodes played, or ``None``; schedules of
         this package's algorithms then follow episodes, where those of SB3 follow time steps
     :param verbose: 1 prints a line for each evaluation
-    :raises ValueError: if ``every`` or ``n_episodes`` is not positive or ``unit`` is unknown
+    :raises ValueError: if ``every``, ``n_episodes`` or ``stop_after_episodes`` is not positive or ``unit`` is unknown
     """
 
     COLUMNS: tuple[str, ...] = (
@@ -80,6 +80,8 @@ class EvaluationCallback(BaseCallback):
         for name, value in (("every", every), ("n_episodes", n_episodes)):
             if value < 1:
                 raise ValueError(f"{name} must be at least 1, got {value}.")
+        if stop_after_episodes is not None and stop_after_episodes < 1:
+            raise ValueError(f"stop_after_episodes must be at least 1 or None, got {stop_after_episodes}.")
         if unit not in ("timesteps", "episodes"):
             raise ValueError(f"unit must be 'timesteps' or 'episodes', got {unit!r}.")
         self.env = env

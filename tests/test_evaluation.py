@@ -328,6 +328,7 @@ def test_a_callback_without_a_file_keeps_what_it_saw_when_training_goes_on(tmp_p
     [
         ({"every": 0}, "every must be at least 1, got 0"),
         ({"n_episodes": 0}, "n_episodes must be at least 1, got 0"),
+        ({"stop_after_episodes": 0}, "stop_after_episodes must be at least 1 or None, got 0"),
         ({"unit": "updates"}, "unit must be 'timesteps' or 'episodes', got 'updates'"),
     ],
 )
