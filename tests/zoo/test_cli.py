@@ -13,6 +13,7 @@ import torch as th
 import yaml
 from stable_baselines3.common.callbacks import BaseCallback
 
+import sppo_rl
 from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo.cli import COMMANDS, main
 from sppo_rl.zoo.hyperparameters import defaults_of, read_file
@@ -90,6 +91,12 @@ def test_help_lists_every_command(capsys):
     assert main([]) == 0
     listed = capsys.readouterr().out
     assert all(re.search(rf"^ +{command}\s", listed, re.MULTILINE) for command in COMMANDS)
+
+
+def test_the_version_is_the_packages(capsys):
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert capsys.readouterr().out.split() == ["sppo-rl", sppo_rl.__version__]
 
 
 def test_envs_lists_ids_and_prints_cards(capsys):
