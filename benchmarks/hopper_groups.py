@@ -1,8 +1,9 @@
 """Why GRPO and RLOO end above SPPO on Hopper: what they do that SPPO does not, given to SPPO one at a time.
 
 There an update holds eight episodes from one initial state for GRPO and RLOO, eight from eight states for SPPO. Their baseline is the
-mean of this very batch; SPPO's critic has to learn it with the actor's small learning rate. GRPO divides by the standard deviation too.
-Seeds, episodes and evaluation episodes are those of ``control_comparison.sh``, evaluated at the beginning and the end alone.
+mean of this very update; SPPO's critic has to learn it with the actor's small learning rate. GRPO divides by the standard deviation too:
+with one group to an update that is how PPO normalises its advantages. Seeds, episodes and evaluation episodes are those of
+``control_comparison.sh``, evaluated at the beginning and the end alone.
 
     python benchmarks/hopper_groups.py
 """
@@ -19,7 +20,7 @@ ENV, EPISODES, EVALUATION_EPISODES = "sppo_rl/Hopper-v0", 600, 100
 VARIANTS: Variants = {
     "SPPO, critic ten times as fast": ("sppo", {"critic_learning_rate": 0.003}),
     "SPPO, groups of eight": ("sppo", {"group_size": 8}),
-    "SPPO, standardized": ("sppo", {"advantage": "standardized"}),
+    "SPPO, normalised": ("sppo", {"normalize_advantage": True}),
 }
 
 

@@ -1,9 +1,9 @@
 """Why PPO + BCE ends above SPPO once both are tuned on a task, and what mends SPPO there.
 
 From the settings that ``tuned_comparison.py`` found for PPO + BCE one thing is changed at a time until SPPO is left; then SPPO gets a share
-of the step-wise signal back (``hybrid``), with and without λ, with those settings and with its own. Last, what holds a policy back without
-a value of single states: the other form of its advantage, a limit on the update's KL divergence, a falling learning rate. Seeds that no
-trial of the tuning saw; what was done before is kept in ``--work``.
+of the step-wise signal back (``hybrid``), with and without λ, with those settings and with its own. Last, what may steady it without a
+value of single states: normalised advantages, the other form of its advantage, a limit on the update's KL divergence, a falling learning
+rate. Seeds that no trial of the tuning saw; what was done before is kept in ``--work``.
 
     python benchmarks/step_signal.py --episodes 3000 --seeds 5
     python benchmarks/step_signal.py --env sppo_rl/Pendulum-v0 --episodes 600 --seeds 10
@@ -38,6 +38,7 @@ def variants(task: str) -> Variants:
         "λ = 1, not normalised": ("ppo-bce", {**ppo, "gae_lambda": 1.0, "normalize_advantage": False}),
         "not normalised": ("ppo-bce", {**ppo, "normalize_advantage": False}),
         "SPPO, the same settings": ("sppo", shared),
+        "SPPO, the same settings, normalised": ("sppo", {**shared, "normalize_advantage": True}),
         "SPPO, the same settings, standardized": ("sppo", {**shared, "advantage": "standardized"}),
         "SPPO, the same settings, hybrid .5": ("sppo", {**shared, "hybrid": 0.5}),
         "SPPO, the same settings, hybrid .5, λ = .95": ("sppo", {**shared, "hybrid": 0.5, "gae_lambda": 0.95}),
@@ -45,6 +46,7 @@ def variants(task: str) -> Variants:
         "SPPO, its own settings, hybrid .5": ("sppo", {**residual, "hybrid": 0.5}),
         "SPPO, its own settings, hybrid .5, λ = .95": ("sppo", {**residual, "hybrid": 0.5, "gae_lambda": 0.95}),
         "SPPO, its own settings, hybrid 1, λ = .95": ("sppo", {**residual, "hybrid": 1.0, "gae_lambda": 0.95}),
+        "SPPO, its own settings, residual and normalised": ("sppo", {**residual, "normalize_advantage": True}),
         f"SPPO, its own settings, {other}": ("sppo", {**sppo, "advantage": other}),
         "SPPO, its own settings, target_kl .01": ("sppo", {**sppo, "target_kl": 0.01}),
         "SPPO, its own settings, learning rate falling to 0": (

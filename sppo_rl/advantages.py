@@ -177,6 +177,23 @@ def whiten(advantages: th.Tensor, mask: th.Tensor) -> th.Tensor:
     return th.where(mask, (advantages - counted.mean()) / (counted.std() + 1e-8), 0.0)
 
 
+def whiten_sequences(advantages: th.Tensor, decisions: th.Tensor) -> th.Tensor:
+    """
+    :func:`whiten` for one advantage to a sequence, which counts once for each of its decisions.
+
+    ``[.5, -.5]`` over 3 and 1 decisions, mean .25 and unbiased deviation .5: ``[.5, -1.5]``.
+
+    :param advantages: (S,)
+    :param decisions: (S,) of each sequence
+    :return: (S,)
+    """
+    count = decisions.sum()
+    if count < 2:
+        return advantages
+    centred = advantages - (decisions * advantages).sum() / count
+    return centred / (th.sqrt((decisions * centred**2).sum() / (count - 1)) + 1e-8)
+
+
 class Advantages(NamedTuple):
     """What an estimator hands to the engine."""
 
@@ -194,7 +211,8 @@ class AdvantageEstimator(Protocol):
     ``min_group_size``: the fewest samples of a context it can work with.
     ``greedy_rollout``: whether ``batch.greedy_outcome`` must be there.
     An estimator that also has a true attribute ``reference`` gets ``batch.reference_log_prob``. Where returns are normalised for the
-    critic, the advantages of one with a critic of the context, or with a true attribute ``in_outcome_units``, are brought to that scale.
+    critic, the advantages of one with a true attribute ``in_outcome_units`` (without it: of one with a critic of the context) are
+    brought to that scale.
     """
 
     critic: ClassVar[CriticKind]
@@ -211,9 +229,10 @@ class AdvantageEstimator(Protocol):
 
 @dataclass(frozen=True)
 class SequenceLevel:
-    """SPPO: the outcome less the value of the context; see :func:`residual` and :func:`standardized`."""
+    """SPPO: the outcome less the value of the context; see :func:`residual`, :func:`standardized` and :func:`whiten_sequences`."""
 
     form: str = "residual"
+    normalize: bool = False
     critic: ClassVar[CriticKind] = "context"
     min_group_size: ClassVar[int] = 1
     greedy_rollout: ClassVar[bool] = False
@@ -221,6 +240,11 @@ class SequenceLevel:
     def __post_init__(self) -> None:
         if self.form not in ("residual", "standardized"):
             raise ValueError(f"advantage must be 'residual' or 'standardized', got {self.form!r}.")
+
+    @property
+    def in_outcome_units(self) -> bool:
+        """See :class:`AdvantageEstimator`."""
+        return not self.normalize
 
     def __call__(self, batch: EpisodeBatch) -> Advantages:
         """See :class:`AdvantageEstimator`."""
@@ -232,8 +256,14 @@ class SequenceLevel:
                     "advantage='standardized' divides by the deviation of an outcome in [0, 1], but an outcome of "
                     f"{outside[0].item():g} was seen. Use advantage='residual', or wrap the task in an OutcomeWrapper."
                 )
-            return Advantages(standardized(batch.outcome, batch.values), batch.outcome)
-        return Advantages(residual(batch.outcome, batch.values), batch.outcome)
+        form = standardized if self.form == "standardized" else residual
+        advantages = form(batch.outcome, batch.values)
+        if self.normalize:
+            decisions = th.zeros_like(batch.outcome).index_add_(
+                0, batch.sequence, batch.mask.sum(dim=1).to(batch.outcome.dtype)
+            )
+            advantages = whiten_sequences(advantages, decisions)
+        return Advantages(advantages, batch.outcome)
 
 
 @dataclass(frozen=True)
@@ -271,13 +301,18 @@ class Hybrid:
 
     alpha: float
     gae_lambda: float = 1.0
+    normalize: bool = False
     critic: ClassVar[CriticKind] = "decision"
     min_group_size: ClassVar[int] = 1
     greedy_rollout: ClassVar[bool] = False
-    in_outcome_units: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_shares(hybrid=self.alpha, gae_lambda=self.gae_lambda)
+
+    @property
+    def in_outcome_units(self) -> bool:
+        """See :class:`AdvantageEstimator`."""
+        return not self.normalize
 
     def __call__(self, batch: EpisodeBatch) -> Advantages:
         """See :class:`AdvantageEstimator`."""
@@ -291,7 +326,7 @@ class Hybrid:
         advantages, targets = th.zeros_like(batch.values), batch.values.clone()
         advantages[batch.mask] = hybrid(of_sequence, of_decisions, sequence, self.alpha)
         targets[batch.mask] += of_decisions
-        return Advantages(advantages, targets)
+        return Advantages(whiten(advantages, batch.mask) if self.normalize else advantages, targets)
 
 
 def _check_shares(**shares: float) -> None:

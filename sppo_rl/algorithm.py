@@ -238,7 +238,7 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         clip_range = self.clip_range(self._current_progress_remaining)
         advantages, targets = self.estimator(batch)
         scale = self.policy.value_scale
-        in_outcome_units = self.estimator.critic == "context" or getattr(self.estimator, "in_outcome_units", False)
+        in_outcome_units = getattr(self.estimator, "in_outcome_units", self.estimator.critic == "context")
         if in_outcome_units and not scale.is_probability:
             advantages = advantages / scale.std.cpu()
         require_finite("train/advantages", advantages)

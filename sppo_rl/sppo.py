@@ -41,8 +41,9 @@ class SPPO(SequenceAlgorithm):
     :param max_grad_norm: gradients are clipped to this norm, actor and critic each on its own
     :param target_kl: the actor's epochs end when the approximate KL divergence exceeds 1.5 times this
     :param advantage: ``"residual"`` for ``R - V``, ``"standardized"`` for ``(R - V) / sqrt(V (1 - V))``
+    :param normalize_advantage: shift and scale the advantages of an update to mean 0 and deviation 1, as PPO's are; not in the paper
     :param hybrid: α of a mixture with PPO, ``(1 - α) (R - V(s)) + α A_t``, which takes a critic on every state: 0 is SPPO, 1 is
-        :class:`~sppo_rl.baselines.PPO` without normalisation; see :func:`~sppo_rl.advantages.hybrid`
+        :class:`~sppo_rl.baselines.PPO`; see :func:`~sppo_rl.advantages.hybrid`
     :param gae_lambda: λ of the mixture's ``A_t``; 1 gives ``R - V(s_t)``, less trades its noise for the critic's errors
     :param critic_loss: ``"bce"`` for outcomes in [0, 1], ``"mse"`` on normalised returns for any, ``"auto"`` by what is seen
     :param critic_init: first prediction of the critic: a number, ``"first_batch"`` for the first update's mean outcome, or ``None``
@@ -79,6 +80,7 @@ class SPPO(SequenceAlgorithm):
         max_grad_norm: float = 0.5,
         target_kl: float | None = None,
         advantage: str = "residual",
+        normalize_advantage: bool = False,
         hybrid: float = 0.0,
         gae_lambda: float = 1.0,
         critic_loss: str = "auto",
@@ -99,6 +101,7 @@ class SPPO(SequenceAlgorithm):
         _init_setup_model: bool = True,
     ):
         self.advantage = advantage
+        self.normalize_advantage = normalize_advantage
         self.hybrid = hybrid
         self.gae_lambda = gae_lambda
         super().__init__(
@@ -143,9 +146,9 @@ class SPPO(SequenceAlgorithm):
                     f"gae_lambda={self.gae_lambda} belongs to the step-wise part of a mixture, but hybrid is 0, so there is none. Give "
                     "hybrid a share between 0 and 1, or leave gae_lambda out."
                 )
-            return SequenceLevel(self.advantage)
+            return SequenceLevel(self.advantage, self.normalize_advantage)
         if self.advantage != "residual":
             raise ValueError(
                 f"hybrid={self.hybrid} mixes residual advantages, but advantage is {self.advantage!r}. Use 'residual', or hybrid=0."
             )
-        return Hybrid(self.hybrid, self.gae_lambda)
+        return Hybrid(self.hybrid, self.gae_lambda, self.normalize_advantage)

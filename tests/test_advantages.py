@@ -26,6 +26,7 @@ from sppo_rl.advantages import (
     residual,
     standardized,
     whiten,
+    whiten_sequences,
 )
 from sppo_rl.episodes import EpisodeBatch
 
@@ -315,3 +316,19 @@ def test_whiten_leaves_a_single_decision_alone() -> None:
 
 def test_whiten_of_equal_advantages_is_zero_and_finite() -> None:
     assert th.equal(whiten(th.full((4, 1), 0.25), th.ones(4, 1, dtype=th.bool)), th.zeros(4, 1))
+
+
+def test_whitened_sequences_by_hand() -> None:
+    # three decisions at .5, one at -.5: mean .25, sum of squares 3 / 16 + 9 / 16 over 3
+    th.testing.assert_close(whiten_sequences(tensor(0.5, -0.5), tensor(3, 1)), tensor(0.5, -1.5))
+    assert th.equal(whiten_sequences(tensor(0.3), tensor(1)), tensor(0.3))
+
+
+@pytest.mark.parametrize("form", ["residual", "standardized"])
+def test_whitened_sequences_are_what_whitening_gives_their_decisions(form: str) -> None:
+    mask = th.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 1, 0]], dtype=th.bool)
+    fields = {"mask": mask, "sequence": th.tensor([0, 0, 1, 2]), "outcome": tensor(1, 0, 1), "values": tensor(0.2, 0.3, 0.9)}
+    plain, whitened = (SequenceLevel(form, normalize)(batch_of(**fields)).advantages for normalize in (False, True))
+    of_decisions = plain[fields["sequence"]].unsqueeze(1).expand_as(mask)
+    th.testing.assert_close(whitened[fields["sequence"]].unsqueeze(1) * mask, whiten(of_decisions, mask))
+    assert not th.allclose(plain, whitened)

@@ -166,6 +166,21 @@ def test_hybrid_1_with_lambda_is_ppo_with_that_lambda() -> None:
     assert not th.equal(mixture["action_net.weight"], learned(SPPO, hybrid=1.0).policy.state_dict()["action_net.weight"])
 
 
+def test_a_normalised_hybrid_1_is_ppo_as_it_comes() -> None:
+    mixture, ppo = learned(SPPO, hybrid=1.0, normalize_advantage=True).policy.state_dict(), learned(PPO).policy.state_dict()
+    assert all(th.equal(mixture[name], ppo[name]) for name in ppo)
+
+
+@pytest.mark.parametrize("hybrid", [0.0, 0.5])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_normalised_advantages_need_no_scale_of_returns(hybrid: float, normalize: bool) -> None:
+    model, batch = model_and_batch(hybrid=hybrid, critic_loss="mse", normalize_advantage=normalize, n_epochs=1)
+    model.policy.value_scale.use_returns(batch.outcome * 14.0)  # their deviation is 7
+    model.train(batch)
+    expected = float(model.estimator(batch).advantages.std(unbiased=False)) / (1.0 if normalize else 7.0)
+    assert model.logger.name_to_value["train/advantage_std"] == pytest.approx(expected, rel=1e-4)
+
+
 def test_hybrid_advantages_of_returns_are_scaled_as_sppos_are() -> None:
     model, batch = model_and_batch(hybrid=0.5, critic_loss="mse", n_epochs=1)
     outcome = batch.outcome * 400.0 - 300.0
