@@ -30,8 +30,12 @@ def control_run(
     algo: str = "sppo",
     eval_episodes: int = 100,
     label: str | None = None,
+    eval_every: int | None = None,
 ) -> Iterator[Check]:
-    """One algorithm on one task, the first committed seed, the committed budget; the label is what its rows are called."""
+    """
+    One algorithm on one task, the first committed seed, so many episodes, against the committed rows there; the label is what those are
+    called.
+    """
     env_id = f"sppo_rl/{task}-v0"
     committed = runs_of(read_results(results))[env_id, label or algo]
     seed = min(committed)
@@ -42,15 +46,18 @@ def control_run(
         episodes=episodes,
         overrides=overrides,
         entry=read_entry(algo, env_id, STARTING_POINTS),
-        eval_every=episodes // 10,
+        eval_every=eval_every or episodes // 10,
         eval_episodes=eval_episodes,
     )
     _, evaluation = train_control(spec, folder)
-    finals = [rows[-1]["success"] for rows in committed.values()]
-    mean, found = statistics.mean(finals), evaluation.rows[-1]
+    found = evaluation.rows[-1]
+    # where a run of another length has its evaluation, or its last one
+    there = {run: next((row for row in rows if row["episodes"] >= episodes), rows[-1]) for run, rows in committed.items()}
+    successes = [row["success"] for row in there.values()]
+    mean = statistics.mean(successes)
     chance = math.sqrt(mean * (1.0 - mean) / spec.eval_episodes)
-    yield same(f"{task}, {label or algo}, episodes of the run", committed[seed][-1]["episodes"], found["episodes"])
-    yield near(f"{task}, {label or algo}, final success", mean, found["success"], statistics.stdev(finals), chance)
+    yield same(f"{task}, {label or algo}, episodes of the run", there[seed]["episodes"], found["episodes"])
+    yield near(f"{task}, {label or algo}, success", mean, found["success"], statistics.stdev(successes), chance)
 
 
 def control_comparison(results: Path, work: Path) -> Iterator[Check]:
@@ -84,6 +91,27 @@ def step_signal(results: Path, work: Path) -> Iterator[Check]:
     task = results.parent.name
     algo, settings = script.variants(task)[label]
     yield from control_run(results, work / "step_signal", task, 3000, settings, algo, script.EVALUATION_EPISODES, label)
+
+
+def paper_budget(results: Path, work: Path) -> Iterator[Check]:
+    """The first of its twenty parts, where the learning rate is still what it was."""
+    import paper_budget as script
+
+    episodes = script.EPISODES // script.EVALUATIONS
+    algo, settings = script.variants()["SPPO"]
+    folder, evaluated = work / "paper_budget", script.EVALUATION_EPISODES
+    yield from control_run(results, folder, script.TASK, episodes, settings, algo, evaluated, "SPPO", episodes)
+
+
+def hopper_baseline(results: Path, work: Path) -> Iterator[Check]:
+    """SPPO with normalised advantages."""
+    import hopper_baseline as script
+
+    label = "SPPO, normalised"
+    algo, settings = script.VARIANTS[label]
+    task = script.ENV.removeprefix("sppo_rl/").removesuffix("-v0")
+    folder, evaluated = work / "hopper_baseline", script.EVALUATION_EPISODES
+    yield from control_run(results, folder, task, script.EPISODES, settings, algo, evaluated, label, script.EPISODES)
 
 
 def control_claims(results: Path, work: Path) -> Iterator[Check]:
