@@ -53,7 +53,8 @@ def best_settings(algo: str, env_id: str, episodes: int, trials: int, folder: Pa
     ]
     study = tune(specs, trials, folder / f"{algo}.log")
     done = [trial.value for trial in study.trials if trial.value is not None]
-    before = next((trial.value for trial in study.trials if trial.user_attrs.get("settings_before")), None)
+    # a killed one was enqueued again
+    before = next((t.value for t in study.trials if t.user_attrs.get("settings_before") and t.value is not None), None)
     return {
         "trials": len(done),
         "success_of_the_file": before,

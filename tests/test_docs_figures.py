@@ -203,7 +203,12 @@ def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
 
 
 @pytest.mark.parametrize(
-    ("heading", "task"), [("## Tuned alike", "PrecisionCartPole200"), ("## Tuned alike on Pendulum", "Pendulum")]
+    ("heading", "task"),
+    [
+        ("## Tuned alike", "PrecisionCartPole200"),
+        ("## Tuned alike on Pendulum", "Pendulum"),
+        ("## Tuned alike on MountainCar", "MountainCar"),
+    ],
 )
 def test_tuned_results_on_the_results_page_are_the_committed_ones(heading: str, task: str) -> None:
     folder = f"tuned_comparison/{task}"
@@ -225,10 +230,14 @@ def test_tuned_results_on_the_results_page_are_the_committed_ones(heading: str, 
         ]
 
 
-def test_the_ladder_from_ppo_to_sppo_is_the_committed_one() -> None:
-    with open(RESULTS / "step_signal" / "PrecisionCartPole200" / "summary.csv") as file:
+@pytest.mark.parametrize(
+    ("heading", "task"),
+    [("## Why PPO + BCE is ahead, once tuned", "PrecisionCartPole200"), ("## The same on Pendulum", "Pendulum")],
+)
+def test_the_ladder_from_ppo_to_sppo_is_the_committed_one(heading: str, task: str) -> None:
+    with open(RESULTS / "step_signal" / task / "summary.csv") as file:
         expected = [[row["algo"], measured(row)[0], measured(row)[2]] for row in csv.DictReader(file)]
-    assert list(table(section(DOCS / "results.md", "## Why PPO + BCE is ahead, once tuned")))[1:] == expected
+    assert list(table(section(DOCS / "results.md", heading)))[1:] == expected
 
 
 def test_calibration_in_the_verdicts_is_the_committed_one() -> None:
