@@ -13,6 +13,7 @@ import yaml
 
 from sppo_rl import SPPO
 from sppo_rl.zoo.hyperparameters import defaults_of, read_file, update_size
+from sppo_rl.zoo.results import read_results, runs_of
 from tests.pages import DOCS, REPOSITORY, section, table
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -238,6 +239,17 @@ def test_the_ladder_from_ppo_to_sppo_is_the_committed_one(heading: str, task: st
     with open(RESULTS / "step_signal" / task / "summary.csv") as file:
         expected = [[row["algo"], measured(row)[0], measured(row)[2]] for row in csv.DictReader(file)]
     assert list(table(section(DOCS / "results.md", heading)))[1:] == expected
+
+
+def test_runs_over_the_papers_budget_are_the_committed_ones() -> None:
+    runs = runs_of(read_results(RESULTS / "paper_budget" / "results.csv"))
+    labels = dict.fromkeys(label for _, label in runs)
+    shown = {row[0]: row[1:] for row in list(table(section(DOCS / "results.md", "## Over the paper's budget")))[1:]}
+    assert list(shown) == list(labels)
+    for (_, label), seeds in runs.items():
+        for cell, rows in zip(shown[label], seeds.values(), strict=True):
+            lowest = min(row["success"] for row in rows if row["episodes"] >= 5000)
+            assert cell == f"{decimals(rows[-1]['success'])} ({decimals(lowest)})"
 
 
 def test_calibration_in_the_verdicts_is_the_committed_one() -> None:

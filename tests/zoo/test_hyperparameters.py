@@ -75,7 +75,7 @@ def test_models_are_built_with_what_the_file_says(algo):
     for key, value in hyperparameters.kwargs.items():
         if isinstance(value, (int, str)):
             assert getattr(model, key) == value
-    assert model.lr_schedule(1.0) == 0.001
+    assert model.lr_schedule(1.0) == read_file(algo)[env_id]["learning_rate"]
 
 
 def test_the_bce_ablation_uses_bce_on_an_environment_in_no_file_too():

@@ -230,6 +230,10 @@ def test_real_runs_and_writing_to_the_file(tmp_path):
     check_keys("sppo", table[CARTPOLE])
 
 
+ADDED = {("sppo", "PrecisionCartPole200"): {"normalize_advantage": True}}
+"""What a study of short runs did not search and long ones need; the file says why."""
+
+
 @pytest.mark.parametrize("task", [path.stem for path in RESULTS.glob("*.json")])
 def test_settings_that_were_found_are_those_of_the_package(task):
     found = json.loads((RESULTS / f"{task}.json").read_text())["tuned"]
@@ -237,7 +241,7 @@ def test_settings_that_were_found_are_those_of_the_package(task):
         entry = read_file(algo)[f"sppo_rl/{task}-v0"]
         assert {name: entry[name] for name in study["hyperparameters"]} == study["hyperparameters"]
         start = read_file(algo, HYPERPARAMETERS)[f"sppo_rl/{task}-v0"]
-        assert {**start, **study["hyperparameters"]} == entry
+        assert {**start, **study["hyperparameters"], **ADDED.get((algo, task), {})} == entry
 
 
 FILE = """\
