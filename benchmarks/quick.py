@@ -38,7 +38,6 @@ CELLS: dict[str, tuple[str, Callable[[Path, Path], Iterator[Check]]]] = {
     "tuned_comparison": ("results/tuned_comparison/PrecisionCartPole200.json", control.tuned_comparison),
     "step_signal": ("results/step_signal/PrecisionCartPole200/results.csv", control.step_signal),
     "paper_budget": ("results/paper_budget/results.csv", control.paper_budget),
-    "hopper_baseline": ("results/hopper_baseline/results.csv", control.hopper_baseline),
     "critic_init": ("results/critic_init/Pendulum/results.csv", control.critic_init),
     "control_claims": ("results/control_claims.json", control.control_claims),
     "first_finished_bias": ("results/first_finished_bias.csv", control.first_finished_bias),

@@ -103,17 +103,6 @@ def paper_budget(results: Path, work: Path) -> Iterator[Check]:
     yield from control_run(results, folder, script.TASK, episodes, settings, algo, evaluated, "SPPO", episodes)
 
 
-def hopper_baseline(results: Path, work: Path) -> Iterator[Check]:
-    """SPPO with normalised advantages."""
-    import hopper_baseline as script
-
-    label = "SPPO, normalised"
-    algo, settings = script.VARIANTS[label]
-    task = script.ENV.removeprefix("sppo_rl/").removesuffix("-v0")
-    folder, evaluated = work / "hopper_baseline", script.EVALUATION_EPISODES
-    yield from control_run(results, folder, task, script.EPISODES, settings, algo, evaluated, label, script.EPISODES)
-
-
 def control_claims(results: Path, work: Path) -> Iterator[Check]:
     """The claims follow from the committed comparison."""
     import control_claims as script
