@@ -43,7 +43,7 @@ class SPPO(SequenceAlgorithm):
     :param advantage: ``"residual"`` for ``R - V``, ``"standardized"`` for ``(R - V) / sqrt(V (1 - V))``
     :param normalize_advantage: shift and scale the advantages of an update to mean 0 and deviation 1, as PPO's are; not in the paper
     :param hybrid: α of a mixture with PPO, ``(1 - α) (R - V(s)) + α A_t``, which takes a critic on every state: 0 is SPPO, 1 is
-        :class:`~sppo_rl.baselines.PPO`; see :func:`~sppo_rl.advantages.hybrid`
+        :class:`~sppo_rl.baselines.PPO`, which normalises; see :func:`~sppo_rl.advantages.hybrid`
     :param gae_lambda: λ of the mixture's ``A_t``; 1 gives ``R - V(s_t)``, less trades its noise for the critic's errors
     :param critic_loss: ``"bce"`` for outcomes in [0, 1], ``"mse"`` on normalised returns for any, ``"auto"`` by what is seen
     :param critic_init: first prediction of the critic: a number, ``"first_batch"`` for the first update's mean outcome, or ``None``
