@@ -1,4 +1,4 @@
-"""What the engine tells its user while it trains: no success in sight, groups that do not start alike, episodes that do not end."""
+"""What the engine tells its user while it trains: no success in sight or none any more, uneven groups, endless episodes."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from sppo_rl.episodes import Tensors
 
 EPISODES_BEFORE_NOTICE = 256
 """Episodes without a single success after which ``learn()`` says so."""
+WORTH_LOSING = 0.5
+"""Share of successes in an update whose loss is told: rarer ones stay away for hundreds of episodes by chance."""
 
 
 class Notices:
     """What has been told so far: each method gives a message when there is something to tell, and never the same one twice."""
 
     def __init__(self) -> None:
-        self._any_success = False
-        self._episodes = 0
+        self._best_share = 0.0
+        self._failures_in_a_row = 0
         self._told_groups = False
         self._told_cut = False
 
@@ -29,16 +31,27 @@ class Notices:
 
         :param outcome: (S,)
         :param env: asked for its id, to name what helps
-        :return: a message when :data:`EPISODES_BEFORE_NOTICE` have passed without a success
+        :return: a message when :data:`EPISODES_BEFORE_NOTICE` have passed without a success, at the start of training or after updates
+            that succeeded at least every second time
         """
-        if self._any_success:
+        share = float((outcome != 0.0).float().mean())
+        if share > 0.0:
+            self._best_share = max(self._best_share, share)
+            self._failures_in_a_row = 0
             return None
-        self._any_success = bool((outcome != 0.0).any())
-        before = self._episodes
-        self._episodes += len(outcome)
-        if self._any_success or not before < EPISODES_BEFORE_NOTICE <= self._episodes:
+        before = self._failures_in_a_row
+        self._failures_in_a_row += len(outcome)
+        if not before < EPISODES_BEFORE_NOTICE <= self._failures_in_a_row:
             return None
-        return f"not one success in {self._episodes} episodes: there is nothing to learn from yet. {_what_helps(env)}"
+        if self._best_share == 0.0:
+            return f"not one success in {self._failures_in_a_row} episodes: there is nothing to learn from yet. {_what_helps(env)}"
+        if self._best_share < WORTH_LOSING:
+            return None
+        return (
+            f"not one success in the last {self._failures_in_a_row} episodes, where an update before had {self._best_share:.0%}: what had "
+            "been learned is lost, and failures alone bring nothing back. Stop, load a checkpoint from before, and go on with a lower "
+            "learning_rate or, where it is off, with normalize_advantage=True."
+        )
 
     def groups(self, contexts: Tensors, group_size: int, greedy_contexts: Tensors | None = None) -> str | None:
         """

@@ -17,7 +17,7 @@ import sppo_rl
 from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.envs import OutcomeWrapper
-from sppo_rl.notices import EPISODES_BEFORE_NOTICE, env_id_of
+from sppo_rl.notices import EPISODES_BEFORE_NOTICE, Notices, env_id_of
 from sppo_rl.schedules import as_schedule
 from tests.helpers import FixedRewardEnv, MatchEnv, SpaceEnv, TraceEnv, dummy
 
@@ -278,6 +278,22 @@ def test_one_success_is_enough_to_keep_quiet() -> None:
 
     model = SPPO("MlpPolicy", dummy(Once, 1), n_episodes=64, n_epochs=1, seed=0)
     assert notices(model, 10) == []
+
+
+@pytest.mark.parametrize(
+    ("shares", "said"), [([0.75, 0.25], True), ([0.25, 0.25], False)], ids=["often before", "seldom before"]
+)
+def test_a_success_that_is_lost_is_said(shares: list[float], said: bool) -> None:
+    """Outcomes by hand, four in an update: some successes, then failures until it is told, once in each row of them."""
+    heard = Notices()
+    needed = EPISODES_BEFORE_NOTICE // 4
+    for _ in range(2):
+        for share in shares:
+            assert heard.outcomes((th.arange(4) < 4 * share).float(), None) is None
+        told = [heard.outcomes(th.zeros(4), None) for _ in range(2 * needed)]
+        expected = [f"in the last {EPISODES_BEFORE_NOTICE} episodes, where an update before had 75%"] if said else []
+        assert [message.removeprefix("not one success ")[:56] for message in told if message] == expected
+        assert [number for number, message in enumerate(told) if message] == [needed - 1][: len(expected)]
 
 
 @pytest.mark.parametrize("batched", [True, False], ids=["by id", "made by the user"])
