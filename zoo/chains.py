@@ -1,7 +1,8 @@
 """Sums written out: the problems of the small language task, and the two ways in which a demonstrator answers them.
 
-The problems are reasoning_gym's ``chain_sum`` (3 to 6 terms of 1 or 2 digits), posed as the bare expression, ``38+12-65=``, and judged by
-reasoning_gym's own verifier. A *chain* adds one term at a time and each sum digit by digit, lowest first, carries and borrows written out::
+The problems are reasoning_gym's ``chain_sum`` (3 to 6 terms of 1 or 2 digits, or in :data:`LONG` 14 to 18), posed as the bare expression,
+``38+12-65=``, and judged by reasoning_gym's own verifier. A *chain* adds one term at a time and each sum digit by digit, lowest first,
+carries and borrows written out::
 
     38+12:8+2=10,3+1+1=5>50;50-65:65-50:5-0=5,6-5=1>-15;\\boxed{-15}
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import zlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,9 +23,29 @@ import numpy as np
 from sppo_rl.envs.reasoning import Problem, from_reasoning_gym
 
 TASK = "chain_sum"
-TERMS, DIGITS = (3, 6), (1, 2)
-MAX_PROMPT_TOKENS, MAX_NEW_TOKENS = 18, 224
-"""Characters of the longest expression, and a limit for responses above the longest chain."""
+DIGITS = (1, 2)
+"""Of each term, at least and at most."""
+
+
+@dataclass(frozen=True)
+class Sums:
+    """
+    One length of problems, and of their chains.
+
+    :param terms: of an expression, at least and at most
+    :param max_prompt_tokens: characters of the longest expression
+    :param max_new_tokens: a limit for responses above the longest chain
+    """
+
+    terms: tuple[int, int]
+    max_prompt_tokens: int
+    max_new_tokens: int
+
+
+TINY = Sums((3, 6), 18, 224)
+"""Chains of about a hundred characters."""
+LONG = Sums((14, 18), 54, 768)
+"""Chains of about four hundred."""
 CHARACTERS = "0123456789+-=:,>;\\boxed{}"
 """Every character of prompts and responses."""
 _HELD_OUT = 8
@@ -39,7 +61,14 @@ def is_held_out(expression: str) -> bool:
     return zlib.crc32(expression.encode()) % _HELD_OUT == 0
 
 
-def chain_problems(size: int, seed: int = 0, held_out: bool = False, min_digits: int = DIGITS[0]) -> list[Problem]:
+def chain_problems(
+    size: int,
+    seed: int = 0,
+    held_out: bool = False,
+    min_digits: int = DIGITS[0],
+    min_terms: int = TINY.terms[0],
+    max_terms: int = TINY.terms[1],
+) -> list[Problem]:
     """
     Make problems.
 
@@ -47,13 +76,19 @@ def chain_problems(size: int, seed: int = 0, held_out: bool = False, min_digits:
     :param seed: of reasoning_gym's generator; sets of different seeds may share problems, training and held-out problems never
     :param held_out: whether to make problems to train on or to test on
     :param min_digits: of every term; 2 makes the harder half alone, of which a beginner solves one in sixteen
+    :param min_terms: of every expression, at least 2
+    :param max_terms: of every expression
     :return: with the verifier of reasoning_gym; equal arguments give equal problems
-    :raises ValueError: if ``size`` is not positive, ``seed`` is negative, or no term has so many digits
+    :raises ValueError: if ``size`` is not positive, ``seed`` is negative, no term has so many digits, or no expression so many terms
     """
     if size < 1 or seed < 0:
         raise ValueError(f"Problems need a size of at least 1 and a seed of at least 0, got {size} and {seed}.")
     if not DIGITS[0] <= min_digits <= DIGITS[1]:
         raise ValueError(f"min_digits must be {DIGITS[0]} or {DIGITS[1]}, got {min_digits}.")
+    if not 2 <= min_terms <= max_terms:
+        raise ValueError(
+            f"A sum has 2 terms at least: min_terms and max_terms must be in this order, got {min_terms} and {max_terms}."
+        )
     share = 1.0 / _HELD_OUT if held_out else 1.0 - 1.0 / _HELD_OUT
     # reasoning_gym seeds its k-th problem with seed + k: sets of neighbouring seeds would be the same but for one problem
     first = seed * 100_000_000
@@ -63,7 +98,7 @@ def chain_problems(size: int, seed: int = 0, held_out: bool = False, min_digits:
         more = int((size - len(found)) / share) + 64
         batch = from_reasoning_gym(
             TASK, more, first + drawn, instruction="",
-            min_terms=TERMS[0], max_terms=TERMS[1], min_digits=min_digits, max_digits=DIGITS[1],
+            min_terms=min_terms, max_terms=max_terms, min_digits=min_digits, max_digits=DIGITS[1],
         )  # fmt: skip
         for problem in batch:
             expression = _expression(problem)

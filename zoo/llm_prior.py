@@ -1,13 +1,12 @@
-"""The small language model's prior: its tokenizer, its architecture, and how it learns to imitate written sums.
+"""The small language models' priors: their tokenizer, their architecture, and how they learn to imitate written sums.
 
-On disk it is a plain Hugging Face folder, so ``AutoModelForCausalLM`` reads it. Its tokenizer has a token for each character.
+On disk they are plain Hugging Face folders, so ``AutoModelForCausalLM`` reads them. The tokenizer has a token for each character.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,11 +20,12 @@ from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.generation import Sampling
 from sppo_rl.llm.generation.transformers_backend import TransformersGenerator
 from sppo_rl.llm.models import output_layer
-from sppo_rl.zoo.chains import CHARACTERS, MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, demonstrate, is_chain
+from sppo_rl.zoo.chains import CHARACTERS, LONG, TINY, Sums, demonstrate, is_chain
+from sppo_rl.zoo.llm_models import PRIORS
 
-NAME = "chain_sum_tiny"
-"""Of the shipped prior, its folder, and the configuration that trains it."""
-SHIPPED = Path(__file__).resolve().parent / "priors" / NAME
+NAME, LONG_NAME = "chain_sum_tiny", "chain_sum_long"
+"""Of the priors that ship, their folders, and the configurations that train them."""
+SHIPPED = PRIORS / NAME
 # named as in Qwen2: AutoTokenizer, which takes the architecture's own class whatever the folder says, would add what it misses
 PAD, EOS = "<|endoftext|>", "<|im_end|>"
 WARMUP_STEPS = 50
@@ -54,6 +54,26 @@ class Recipe:
     max_steps: int = 3600
     steps_between: int = 150
     selection_problems: int = 256
+
+
+@dataclass(frozen=True)
+class Prior:
+    """
+    What a prior learns, and how.
+
+    :param sums: length of its problems and chains
+    :param recipe: how it is made
+    """
+
+    sums: Sums
+    recipe: Recipe
+
+
+RECIPES = {
+    NAME: Prior(TINY, Recipe()),
+    LONG_NAME: Prior(LONG, Recipe(direct=0.0, tokens_per_step=8192, steps_between=100)),
+}
+"""Name → what is made under it. The long one answers by chains alone: what it has to learn is not to err in them."""
 
 
 @dataclass(frozen=True)
@@ -103,11 +123,16 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD)
 
 
-def make_config() -> Qwen2Config:
-    """Make the architecture: Qwen2's, width 96, three layers, about 340,000 parameters, and rotations fit for a few hundred places."""
+def make_config(sums: Sums = TINY) -> Qwen2Config:
+    """
+    Make the architecture: Qwen2's, width 96, three layers, about 340,000 parameters, and rotations fit for a few hundred places.
+
+    :param sums: length of problems and chains, which the positions have to hold
+    """
+    positions = 1 << (sums.max_prompt_tokens + sums.max_new_tokens).bit_length()
     return Qwen2Config(
         vocab_size=len(CHARACTERS) + 2, hidden_size=96, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=4, max_position_embeddings=256, tie_word_embeddings=True, initializer_range=0.05,
+        num_key_value_heads=4, max_position_embeddings=positions, tie_word_embeddings=True, initializer_range=0.05,
         rope_parameters={"rope_type": "default", "rope_theta": 1000.0}, pad_token_id=0, bos_token_id=None, eos_token_id=1,
     )  # fmt: skip
 
@@ -117,6 +142,7 @@ def imitate(
     training: Sequence[Problem],
     held_out: Sequence[Problem],
     recipe: Recipe,
+    sums: Sums = TINY,
     seed: int = 0,
     report: Callable[[Stage], None] = lambda stage: None,
 ) -> tuple[Any, Stage]:
@@ -127,6 +153,7 @@ def imitate(
     :param training: problems to demonstrate on
     :param held_out: problems to measure on
     :param recipe: see there
+    :param sums: length of the problems
     :param seed: of weights, demonstrations and samples
     :param report: told of each measurement
     :return: the causal language model of the measurement nearest to the target, and that measurement
@@ -134,8 +161,8 @@ def imitate(
     th.manual_seed(seed)
     rng = np.random.default_rng(seed)
     tokenizer = make_tokenizer()
-    model = AutoModelForCausalLM.from_config(make_config(), dtype=th.float32)
-    task = ReasoningTask(held_out, tokenizer, MAX_PROMPT_TOKENS, MAX_NEW_TOKENS)
+    model = AutoModelForCausalLM.from_config(make_config(sums), dtype=th.float32)
+    task = ReasoningTask(held_out, tokenizer, sums.max_prompt_tokens, sums.max_new_tokens)
     optimizer = th.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.95))
     best: tuple[Stage, dict[str, th.Tensor]] | None = None
     batches = demonstration_batches(training, tokenizer, recipe, rng)

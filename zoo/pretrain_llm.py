@@ -1,11 +1,13 @@
-"""Make the small language model that 'sppo-rl train-llm --config chain_sum_tiny' starts from: imitation of written sums.
+"""Make the small language models that 'sppo-rl train-llm --config chain_sum_tiny' and chain_sum_long start from, by imitation.
 
   sppo-rl pretrain-llm --target 0.15 --seed 0 -o my_priors
+  sppo-rl pretrain-llm --prior chain_sum_long -o my_priors
 
-Most demonstrations give the answer directly, which so small a model cannot learn; the others work it out. The model ends up sampling
-both ways and is seldom right, and reinforcement learning can find out which way pays. Training stops once its sampled success rate on
-held-out problems reaches the target. Written: a Hugging Face folder, and a card of measured rates beside it. Same command, same seed:
-same weights, on one machine with the same packages. Takes three to six minutes of one core.
+Most demonstrations of chain_sum_tiny give the answer directly, which so small a model cannot learn; the others work it out. The model
+ends up sampling both ways and is seldom right, and reinforcement learning can find out which way pays. Those of chain_sum_long are all
+worked out, in about four hundred characters. Training stops once the sampled success rate on held-out problems reaches the target.
+Written: a Hugging Face folder, and a card of measured rates beside it. Same command, same seed: same weights, on one machine with the
+same packages. Takes three to six minutes of one core, for the long one NNN.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from sppo_rl.cores import torch_threads
 from sppo_rl.zoo import provenance
-from sppo_rl.zoo.names import UsageError
+from sppo_rl.zoo.names import UsageError, suggestion
 from sppo_rl.zoo.quiet import no_transformers_bars
 
 if TYPE_CHECKING:
@@ -37,53 +39,63 @@ def pretrain(
     problems: int = 2000,
     report: Callable[[str], None] = print,
     recipe: Recipe | None = None,
+    prior: str = "chain_sum_tiny",
 ) -> LanguagePriorCard:
     """
     Make the prior and its card.
 
     :param target: success rate aimed at, responses sampled
     :param seed: of everything random
-    :param output: folder to write ``chain_sum_tiny/``, ``.json`` and ``.md`` to
+    :param output: folder to write ``chain_sum_tiny/``, ``.json`` and ``.md`` to, or by what name the prior has
     :param problems: held-out problems on which the rates of the card are measured
     :param report: is told how it goes
     :param recipe: another way to make it
+    :param prior: name of what to make
     :return: the card
-    :raises UsageError: if a number is out of its range
+    :raises UsageError: if a number is out of its range, or there is no such prior
     """
     from sppo_rl.envs.reasoning.bandit import ReasoningTask
     from sppo_rl.zoo import llm_prior
-    from sppo_rl.zoo.chains import DIGITS, MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, TERMS, chain_problems
+    from sppo_rl.zoo.chains import DIGITS, chain_problems
     from sppo_rl.zoo.llm_prior_card import LanguagePriorCard
 
     if not 0.0 < target <= 1.0:
         raise UsageError(f"The target is a success rate between 0 and 1, got {target}.")
     if problems < 1:
         raise UsageError(f"The card needs at least one problem, got {problems}.")
-    recipe = recipe or llm_prior.Recipe()
+    if prior not in llm_prior.RECIPES:
+        raise UsageError(
+            f"There is no recipe of a prior {prior!r}.{suggestion(prior, llm_prior.RECIPES)} Known: {', '.join(llm_prior.RECIPES)}."
+        )
+    sums, recipe = llm_prior.RECIPES[prior].sums, recipe or llm_prior.RECIPES[prior].recipe
+    low, high = sums.terms
+    named = [] if prior == llm_prior.NAME else ["--prior", prior]
     # the order of sums, and so the weights, would depend on the number of threads
     with torch_threads(1):
-        training = chain_problems(recipe.problems, seed=seed)
-        selection = chain_problems(recipe.selection_problems, seed=SELECTION_SEED, held_out=True)
+        training = chain_problems(recipe.problems, seed, min_terms=low, max_terms=high)
+        selection = chain_problems(recipe.selection_problems, SELECTION_SEED, held_out=True, min_terms=low, max_terms=high)
         model, stage = llm_prior.imitate(
-            target, training, selection, recipe, seed,
+            target, training, selection, recipe, sums, seed,
             report=lambda stage: report(f"{stage.step:>6} steps   loss {stage.loss:.3f}   pass@1 {stage.sampled.rate:.3f}"),
         )  # fmt: skip
         if stage.sampled.rate < target:
             report(
                 f"the target {target:g} was not reached; the nearest was {stage.sampled.rate:.3f}, after {stage.step} steps"
             )
-        folder = Path(output) / llm_prior.NAME
+        folder = Path(output) / prior
         tokenizer = llm_prior.make_tokenizer()
         with no_transformers_bars():
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         report(f"wrote {folder}; measuring it on {problems:,} problems, sampled and greedy")
-        held_out = chain_problems(problems, seed=CARD_SEED, held_out=True)
-        task = ReasoningTask(held_out, tokenizer, MAX_PROMPT_TOKENS, MAX_NEW_TOKENS)
+        held_out = chain_problems(problems, CARD_SEED, held_out=True, min_terms=low, max_terms=high)
+        task = ReasoningTask(held_out, tokenizer, sums.max_prompt_tokens, sums.max_new_tokens)
         config = model.config
         card = LanguagePriorCard(
-            task=f"reasoning_gym chain_sum, {TERMS[0]} to {TERMS[1]} terms of {DIGITS[0]} or {DIGITS[1]} digits",
-            command=shlex.join(["sppo-rl", "pretrain-llm", "--target", f"{target:g}", "--seed", str(seed), "-o", str(output)]),
+            task=f"reasoning_gym chain_sum, {low} to {high} terms of {DIGITS[0]} or {DIGITS[1]} digits",
+            command=shlex.join(
+                ["sppo-rl", "pretrain-llm", *named, "--target", f"{target:g}", "--seed", str(seed), "-o", str(output)]
+            ),
             date=provenance.today(),
             network=(
                 f"Qwen2, width {config.hidden_size}, {config.num_hidden_layers} layers, {config.num_attention_heads} heads, "
@@ -116,6 +128,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     :param parser: of this command
     """
+    parser.add_argument("--prior", default="chain_sum_tiny", metavar="NAME", help="chain_sum_tiny (default) or chain_sum_long")
     parser.add_argument("--target", type=float, default=0.15, metavar="RATE", help="pass@1 to stop at (default 0.15)")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
     parser.add_argument("-o", "--output", default="priors", metavar="FOLDER", help="where to write (default ./priors)")
@@ -135,5 +148,5 @@ def run(arguments: argparse.Namespace) -> int:
 
     :param arguments: parsed
     """
-    pretrain(arguments.target, arguments.seed, arguments.output, arguments.problems)
+    pretrain(arguments.target, arguments.seed, arguments.output, arguments.problems, prior=arguments.prior)
     return 0

@@ -18,9 +18,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.evaluation import wilson_interval
 from sppo_rl.llm.loading import load_policy, load_tokenizer
-from sppo_rl.zoo.chains import CHARACTERS, MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, chain_problems, is_chain
+from sppo_rl.zoo.chains import CHARACTERS, LONG, TINY, chain_problems, is_chain
 from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.llm_prior import (
+    LONG_NAME,
     NAME,
     SHIPPED,
     Measurement,
@@ -36,13 +37,13 @@ from sppo_rl.zoo.llm_prior_card import LanguagePriorCard
 from sppo_rl.zoo.names import UsageError
 from sppo_rl.zoo.pretrain_llm import pretrain
 
-TINY = Recipe(problems=200, tokens_per_step=512, max_steps=20, steps_between=20, selection_problems=4)
+BRIEF = Recipe(problems=200, tokens_per_step=512, max_steps=20, steps_between=20, selection_problems=4)
 TEXTS = [*CHARACTERS, CHARACTERS, "38+12-65=", "50-65:65-50:5-0=5,6-5=1>-15;\\boxed{-15}", "\\\\boxed", "dexob"]
 
 
 def make(folder: Path, seed: int = 0, target: float = 1.0) -> tuple[LanguagePriorCard, Path, list[str]]:
     lines: list[str] = []
-    card = pretrain(target, seed, folder, problems=4, recipe=TINY, report=lines.append)
+    card = pretrain(target, seed, folder, problems=4, recipe=BRIEF, report=lines.append)
     return card, folder / NAME, lines
 
 
@@ -100,7 +101,7 @@ def test_the_loss_is_that_of_the_responses_tokens() -> None:
 def test_batches_hold_right_demonstrations_within_their_budget() -> None:
     problems = chain_problems(50, seed=1)
     answers = {problem.prompt: problem.answer for problem in problems}
-    tokenizer, recipe = make_tokenizer(), replace(TINY, direct=0.25)
+    tokenizer, recipe = make_tokenizer(), replace(BRIEF, direct=0.25)
     chains = []
     batches = demonstration_batches(problems, tokenizer, recipe, np.random.default_rng(0))
     for _ in range(100):
@@ -134,11 +135,20 @@ def test_same_command_and_seed_make_the_same_weights(tmp_path: Path) -> None:
     assert "--target 1 --seed 0" in first.command
     # what was written is a plain folder, and its loss is lower than that of fresh weights
     model, tokenizer = load_policy(folder)
-    ids, lengths = next(demonstration_batches(chain_problems(50, seed=9), tokenizer, TINY, np.random.default_rng(0)))
+    ids, lengths = next(demonstration_batches(chain_problems(50, seed=9), tokenizer, BRIEF, np.random.default_rng(0)))
     th.manual_seed(0)
     fresh = AutoModelForCausalLM.from_config(make_config(), dtype=th.float32)
     with th.no_grad():
         assert response_loss(model, ids, lengths) < 0.95 * response_loss(fresh, ids, lengths)
+
+
+def test_the_long_prior_is_made_by_its_own_name(tmp_path: Path) -> None:
+    brief = replace(BRIEF, direct=0.0, tokens_per_step=2048, max_steps=1, selection_problems=1)
+    card = pretrain(1.0, 0, tmp_path, problems=1, recipe=brief, report=lambda line: None, prior=LONG_NAME)
+    assert card.command == f"sppo-rl pretrain-llm --prior chain_sum_long --target 1 --seed 0 -o {tmp_path}"
+    assert "14 to 18 terms" in card.task
+    config = json.loads((tmp_path / LONG_NAME / "config.json").read_text())
+    assert config["max_position_embeddings"] >= LONG.max_prompt_tokens + LONG.max_new_tokens
 
 
 def test_wrong_arguments_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -146,6 +156,8 @@ def test_wrong_arguments_are_named(tmp_path: Path, capsys: pytest.CaptureFixture
         pretrain(15, output=tmp_path)
     with pytest.raises(UsageError, match="at least one problem, got 0"):
         pretrain(0.2, output=tmp_path, problems=0)
+    with pytest.raises(UsageError, match=r"no recipe of a prior 'chain_sum_lng'\. Did you mean 'chain_sum_long'\?"):
+        pretrain(0.2, output=tmp_path, prior="chain_sum_lng")
     assert main(["pretrain-llm", "--seed", "-1", "-o", str(tmp_path)]) == 1
     assert "got 30000 and -1" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
@@ -188,7 +200,7 @@ def test_the_shipped_model_has_the_rates_of_its_card() -> None:
     card, count = LanguagePriorCard.read(SHIPPED), 300
     model, tokenizer = load_policy(SHIPPED)
     problems = chain_problems(count, seed=77, held_out=True)
-    task = ReasoningTask(problems, tokenizer, MAX_PROMPT_TOKENS, MAX_NEW_TOKENS)
+    task = ReasoningTask(problems, tokenizer, TINY.max_prompt_tokens, TINY.max_new_tokens)
     seen = measure(model, task, seed=5)
     greedy = measure(model, task, seed=5, greedy=True)
     assert task.dropped == 0
