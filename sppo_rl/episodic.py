@@ -11,6 +11,7 @@ import warnings
 from abc import abstractmethod
 from typing import Any, ClassVar, TypeVar, cast
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -92,6 +93,8 @@ class EpisodicAlgorithm(BaseAlgorithm):
         self.max_episode_steps = max_episode_steps
         self._rng = np.random.default_rng()
         self._notices = Notices()
+        self._class_names = [ancestor.__name__ for ancestor in type(self).__mro__]
+        """Saved with the model, so that loading can tell whose file it is."""
         self.num_episodes = 0
         """Episodes so far, greedy ones included."""
         self.episode_budget: int | None = None
@@ -309,7 +312,7 @@ class EpisodicAlgorithm(BaseAlgorithm):
     def load(
         cls: type[SelfEpisodicAlgorithm],
         path: str | pathlib.Path | io.BufferedIOBase,
-        env: GymEnv | None = None,
+        env: GymEnv | str | None = None,
         device: th.device | str = "auto",
         custom_objects: dict[str, Any] | None = None,
         print_system_info: bool = False,
@@ -317,20 +320,33 @@ class EpisodicAlgorithm(BaseAlgorithm):
         **kwargs: Any,
     ) -> SelfEpisodicAlgorithm:
         """
-        Load a model as SB3 does; an environment with a method ``batched`` is used in that form, as in the constructor.
+        Load a model as SB3 does; environments are taken as in the constructor (an id, or one with a method ``batched``).
+
+        A file of another algorithm is loaded with a warning: its settings and counters come with it.
 
         :param path: file or file-like
-        :param env: environment to go on with; ``None`` for prediction alone
+        :param env: environment to go on with, or its id; ``None`` for prediction alone
         :param device: where the model computes
         :param custom_objects: take the place of saved attributes
         :param print_system_info: print the systems that saved and that load
         :param force_reset: reset the environment before training
         :param kwargs: attributes to change
         """
-        offered = has_batched_method(env)
-        model = super().load(path, None if offered else env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        env_id = env if isinstance(env, str) and has_batched_form(env) else None
+        made = gym.make(env) if isinstance(env, str) and env_id is None else env
+        offered = env_id is not None or has_batched_method(made)
+        given = None if offered else cast(GymEnv | None, made)
+        model = super().load(path, given, device, custom_objects, print_system_info, force_reset, **kwargs)
+        saved_by = model._class_names[0]
+        if cls.__name__ not in model._class_names and saved_by not in [ancestor.__name__ for ancestor in cls.__mro__]:
+            warnings.warn(
+                f"The file was saved by {saved_by} and is loaded as {cls.__name__}, with {saved_by}'s settings. Load it with "
+                f"{saved_by}.load, unless you mean to go on with another algorithm.",
+                UserWarning,
+                stacklevel=2,
+            )
         if offered:
-            batched = in_batched_form(env, model.n_episodes)
+            batched = make_batched(env_id, model.n_episodes) if env_id is not None else in_batched_form(made, model.n_episodes)
             # loading may change the number of copies; set_env() may not
             model.n_envs = batched.num_envs
             model.set_env(batched, force_reset=force_reset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -313,6 +314,37 @@ def test_the_notice_promises_no_prior_for_other_environments() -> None:
     said = notices(make(rewards=[0.0], n_episodes=EPISODES_BEFORE_NOTICE), 1)
     assert len(said) == 1
     assert "load_prior" not in said[0]
+
+
+# ---------------------------------------------------------------- loading
+
+
+def test_a_file_of_another_algorithm_is_loaded_with_a_warning(tmp_path: Path) -> None:
+    class OwnSPPO(SPPO):
+        """Of a user."""
+
+    make(GRPO, n_episodes=8, group_size=4).save(tmp_path / "grpo")
+    with pytest.warns(UserWarning, match=r"saved by GRPO and is loaded as SPPO, with GRPO's settings. Load it with GRPO.load"):
+        assert SPPO.load(tmp_path / "grpo").group_size == 4
+    make(OwnSPPO).save(tmp_path / "own")
+    make(SPPO).save(tmp_path / "sppo")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        # its own class, what it is derived from, and what is derived from it
+        GRPO.load(tmp_path / "grpo")
+        SPPO.load(tmp_path / "own")
+        OwnSPPO.load(tmp_path / "sppo")
+
+
+@pytest.mark.parametrize(("env_id", "copies"), [("sppo_rl/PrecisionCartPole200-v0", 8), ("CartPole-v1", 1)])
+def test_loading_takes_an_id_as_the_constructor_does(env_id: str, copies: int, tmp_path: Path) -> None:
+    model = SPPO("MlpPolicy", env_id, n_episodes=8, n_epochs=1, seed=0).learn(1)
+    model.save(tmp_path / "model")
+    loaded = SPPO.load(tmp_path / "model", env=env_id)
+    assert loaded.env is not None
+    assert loaded.env.num_envs == copies
+    loaded.learn(1, reset_num_timesteps=False)
+    assert loaded.num_episodes == model.num_episodes + 8
 
 
 # ---------------------------------------------------------------- the package
