@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -24,7 +23,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch as th
 from stable_baselines3 import PPO as SB3PPO
@@ -33,7 +31,9 @@ from stable_baselines3.common.env_util import make_vec_env
 import sppo_rl
 import sppo_rl.zoo
 from sppo_rl.vec_env import make_batched
+from sppo_rl.zoo import provenance
 from sppo_rl.zoo.prior import copy_prior_into
+from sppo_rl.zoo.results import write_atomically
 
 TASKS = {
     "sppo_rl/PrecisionCartPole200-v0": (64, 200),
@@ -185,23 +185,14 @@ def main() -> None:
             assert ours.env is not None
             ours.env.close()
     result = {
-        "command": " ".join(["python", "benchmarks/control_throughput.py", *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {platform.system()}",
+        **provenance.describe(["python", "benchmarks/control_throughput.py", *sys.argv[1:]]),
         "threads": arguments.threads,
         "repeats": arguments.repeats,
-        "versions": {
-            "torch": th.__version__,
-            "numpy": np.__version__,
-            "gymnasium": gym.__version__,
-            "sppo_rl": sppo_rl.__version__,
-        },
         "peak_memory_of_a_64x1000_update_mib": round(peak_memory(), 1),
         "process_peak_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "rows": rows,
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_atomically(arguments.out, json.dumps(result, indent=1) + "\n")
     print(f"wrote {arguments.out}")
 
 

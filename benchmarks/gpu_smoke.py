@@ -15,7 +15,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,7 +96,9 @@ def main() -> int:
         print(json.dumps(learn(arguments.one, arguments.responses) if arguments.one else large(arguments.large)))
         return 0
     import torch
-    import transformers
+
+    from sppo_rl.zoo import provenance
+    from sppo_rl.zoo.results import write_atomically
 
     if not torch.cuda.is_available():
         print("There is no GPU here: torch.cuda.is_available() is False.", file=sys.stderr)
@@ -112,15 +113,13 @@ def main() -> int:
 
     small = [here("--one", name, "--responses", str(arguments.responses)) for name in RUNS]
     result = {
-        "command": " ".join(["python", "benchmarks/gpu_smoke.py", *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": torch.cuda.get_device_name(),
-        "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+        **provenance.describe(
+            ["python", "benchmarks/gpu_smoke.py", *sys.argv[1:]], ("transformers",), torch.cuda.get_device_name()
+        ),
         "small": small,
         "large": [here("--large", str(width)) for width in WIDTHS],
     }
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_atomically(arguments.out, json.dumps(result, indent=1) + "\n")
     print(f"wrote {arguments.out}")
     reached = [run["pass_at_1_after"] for run in small]
     return int(min(reached[1:]) < reached[0] - TOLERANCE)

@@ -15,11 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -174,14 +172,14 @@ def main() -> None:
         print(json.dumps(measure(arguments.one, arguments.threads, arguments.device)))
         return
     import torch
-    import transformers
 
-    import sppo_rl
+    from sppo_rl.zoo import provenance
+    from sppo_rl.zoo.results import write_atomically
 
+    words = ["python", "benchmarks/llm_memory.py", *sys.argv[1:]]
     scale = SCALES[arguments.device]
     on_gpu = arguments.device == "cuda"
     out = arguments.out or Path(__file__).parent / "results" / ("llm_memory_cuda.json" if on_gpu else "llm_memory.json")
-    out.parent.mkdir(parents=True, exist_ok=True)
     found: dict[str, list[dict[str, float]]] = {name: [] for name in CONFIGURATIONS}
     for repeat in range(arguments.repeats):
         for name in CONFIGURATIONS:
@@ -192,18 +190,15 @@ def main() -> None:
             found[name].append(json.loads(run.stdout.splitlines()[-1]))
             print(name, found[name][-1], flush=True)
         result = {
-            "command": " ".join(["python", "benchmarks/llm_memory.py", *sys.argv[1:]]),
-            "date": time.strftime("%Y-%m-%d"),
-            "machine": torch.cuda.get_device_name() if on_gpu else f"{platform.machine()}, {platform.system()}",
+            **provenance.describe(words, ("transformers",), torch.cuda.get_device_name() if on_gpu else None),
             "threads": arguments.threads,
             "repeats": repeat + 1,
             "responses": scale.responses,
             "response_tokens": scale.response_tokens,
             "policy_kwargs": scale.policy_kwargs,
-            "versions": {"torch": torch.__version__, "transformers": transformers.__version__, "sppo_rl": sppo_rl.__version__},
             "rows": summarize(found),
         }
-        out.write_text(json.dumps(result, indent=1) + "\n")
+        write_atomically(out, json.dumps(result, indent=1) + "\n")
     print(f"wrote {out}")
 
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import platform
 import statistics
 import sys
 import tempfile
@@ -33,9 +32,10 @@ from datasets import Dataset
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedTokenizerFast, Qwen2Config
 
-import sppo_rl
 from sppo_rl import GRPO
 from sppo_rl.envs.reasoning import MathReasoningEnv, from_pairs
+from sppo_rl.zoo import provenance
+from sppo_rl.zoo.results import write_atomically
 
 LETTERS = "0123456789+-*/=()abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 RESPONSES, GROUP, BUDGET, PROMPTS = 256, 8, 96, 512
@@ -201,16 +201,11 @@ def main() -> None:
     total = sum(ours.phases.values())
     actor: Any = ours.model.policy
     result = {
-        "command": " ".join(["python", "benchmarks/llm_throughput.py", *sys.argv[1:]]),
-        "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {platform.system()}",
+        **provenance.describe(["python", "benchmarks/llm_throughput.py", *sys.argv[1:]], ("transformers", "trl")),
         "threads": arguments.threads,
         "weights": sum(p.numel() for p in actor.model.parameters()),
         "responses_per_update": RESPONSES,
         "longest_response": BUDGET,
-        "versions": {
-            "torch": th.__version__, "transformers": transformers.__version__, "trl": trl.__version__, "sppo_rl": sppo_rl.__version__,
-        },
         "ours_mean_response": round(statistics.mean(mine.length for mine, _ in pairs), 1),
         "trl_mean_response": round(statistics.mean(other.length for _, other in pairs), 1),
         "ours_tokens_per_second": round(statistics.median(mine.rate for mine, _ in pairs)),
@@ -225,8 +220,7 @@ def main() -> None:
         "floor_generation_bare_loop_tokens_per_second": round(bare_loop_rate(actor.model)),
         "floor_training_products_tokens_per_second": round(product_rate(actor.model)),
     }  # fmt: skip
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    write_atomically(arguments.out, json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 

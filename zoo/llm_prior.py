@@ -71,9 +71,11 @@ class Prior:
 
 RECIPES = {
     NAME: Prior(TINY, Recipe()),
-    LONG_NAME: Prior(LONG, Recipe(direct=0.0, tokens_per_step=8192, steps_between=100)),
+    LONG_NAME: Prior(LONG, Recipe(direct=0.0, tokens_per_step=4096, max_steps=6000, steps_between=100)),
 }
 """Name → what is made under it. The long one answers by chains alone: what it has to learn is not to err in them."""
+SHORTEST = TINY.terms[0]
+"""Terms of the shortest sums among all priors' demonstrations: which term comes next is learned on few of them first."""
 
 
 @dataclass(frozen=True)

@@ -69,10 +69,11 @@ def pretrain(
         )
     sums, recipe = llm_prior.RECIPES[prior].sums, recipe or llm_prior.RECIPES[prior].recipe
     low, high = sums.terms
+    of_terms = "" if low == llm_prior.SHORTEST else f" of {llm_prior.SHORTEST} to {high} terms"
     named = [] if prior == llm_prior.NAME else ["--prior", prior]
     # the order of sums, and so the weights, would depend on the number of threads
     with torch_threads(1):
-        training = chain_problems(recipe.problems, seed, min_terms=low, max_terms=high)
+        training = chain_problems(recipe.problems, seed, min_terms=llm_prior.SHORTEST, max_terms=high)
         selection = chain_problems(recipe.selection_problems, SELECTION_SEED, held_out=True, min_terms=low, max_terms=high)
         model, stage = llm_prior.imitate(
             target, training, selection, recipe, sums, seed,
@@ -103,8 +104,8 @@ def pretrain(
             ),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             demonstrations=(
-                f"{recipe.problems:,} problems, drawn with replacement; {recipe.direct:.0%} answered directly, the others by chains "
-                "(sums written out digit by digit), all of them right"
+                f"{recipe.problems:,} problems{of_terms}, drawn with replacement; {recipe.direct:.0%} answered directly, the others by "
+                "chains (sums written out digit by digit), all of them right"
             ),
             imitation=(
                 f"AdamW {recipe.learning_rate:g}, {stage.step:,} steps of at most {recipe.tokens_per_step:,} tokens, last step's loss "

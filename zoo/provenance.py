@@ -20,11 +20,13 @@ PROVENANCE = "provenance.json"
 PACKAGES = ("sppo-rl", "torch", "numpy", "gymnasium", "stable-baselines3")
 
 
-def describe(words: Sequence[str] | None = None) -> dict[str, Any]:
+def describe(words: Sequence[str] | None = None, packages: Sequence[str] = (), machine: str | None = None) -> dict[str, Any]:
     """
     Describe what runs now.
 
     :param words: of the command; ``None`` for those of this process
+    :param packages: whose versions matter beside those of :data:`PACKAGES`
+    :param machine: what to call it, such as the name of a GPU; ``None`` for kind and number of cores
     :return: ``command``, ``date`` (UTC), ``commit`` (``None`` outside a repository; ends in ``+`` if files differ from it),
         ``machine``, ``versions``
     """
@@ -33,8 +35,8 @@ def describe(words: Sequence[str] | None = None) -> dict[str, Any]:
         "command": shlex.join(words),
         "date": today(),
         "commit": _commit(),
-        "machine": f"{platform.machine()}, {platform.system()}, {usable_cores()} cores",
-        "versions": versions(PACKAGES),
+        "machine": machine or f"{platform.machine()}, {platform.system()}, {usable_cores()} cores",
+        "versions": versions((*PACKAGES, *packages)),
     }
 
 

@@ -11,19 +11,17 @@ import argparse
 import json
 import multiprocessing
 import os
-import platform
 import resource
-import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from sppo_rl.envs.reasoning import VerifierPool, check
+from sppo_rl.zoo import provenance
 
 sys.path.insert(0, str(Path(__file__).parent))
 import corpus
@@ -194,13 +192,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="JSON file for the results")
     parser.add_argument("--skip-math-verify", action="store_true", help="measure our verifier alone")
     options = parser.parse_args()
-    root = Path(__file__).resolve().parents[2]
-    commit = subprocess.run(["git", "-C", root, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     results: dict[str, Any] = {
-        "command": "python benchmarks/verifier/run.py --out benchmarks/verifier/results.json",
-        "commit": commit.stdout.strip(),
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
+        **provenance.describe(["python", "benchmarks/verifier/run.py", *sys.argv[1:]], ("math-verify", "sympy")),
         "corpus": {"sppo_rl": measure(lambda response, gold: check(response, gold).score), "pool": measure_pool()},
         "hostile": {"sppo_rl": hostile_here(), "pool": hostile_pool()},
         "golds": golds(),
