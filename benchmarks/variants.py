@@ -11,14 +11,13 @@ from typing import Any
 import torch as th
 
 from sppo_rl.callbacks import read_evaluations
-from sppo_rl.zoo import provenance
+from sppo_rl.zoo import control_table, provenance
 from sppo_rl.zoo.hyperparameters import read_entry
 from sppo_rl.zoo.names import file_name
 from sppo_rl.zoo.plots import plot_comparison
 from sppo_rl.zoo.results import (
     COLUMNS,
     Row,
-    markdown_table,
     summarize,
     summary_csv,
     to_csv,
@@ -82,7 +81,7 @@ def compare_variants(
     summaries = summarize(rows)
     write_atomically(out / "results.csv", to_csv(COLUMNS, rows))
     write_atomically(out / "summary.csv", summary_csv(summaries))
-    write_atomically(out / "table.md", markdown_table(summaries))
+    write_atomically(out / "table.md", control_table.markdown(summaries))
     plot_comparison(rows, out / "plot.png")
 
 

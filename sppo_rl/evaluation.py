@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -37,6 +37,14 @@ which costs up to ten times the layer itself on a busy machine.
 """
 ORDINARY_COPIES = 8
 """Copies of an environment without a batched form."""
+
+
+class Estimate(NamedTuple):
+    """A figure and its 95 % interval; NaN ends where nothing says how far it can be trusted."""
+
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ The zoo: priors to start from, trained agents; trains, evaluates, compares and p
   ``llm_config``, ``llm_check``, ``llm_models``, ``llm_reward``, ``llm_study``
 - a run: ``runs``, ``llm_runs``, ``run_folders``, ``models``, ``llm_evaluation``, ``llm_memory``, ``progress``, ``quiet``
 - many runs: ``jobs``, and ``worker`` in each process; ``search`` and ``hyperparameter_files`` of ``tune``
-- results: ``results``, ``aggregates``, ``llm_table``, ``plots``, ``report_plots``, ``provenance``
+- results: ``results``, ``aggregates``, ``control_table``, ``llm_table``, ``tables``, ``plots``, ``report_plots``, ``provenance``
 - priors and agents: ``prior``, ``agent``; how priors are made: ``experts``, ``demonstrations``, ``cloning``, ``chains``, ``llm_prior``;
   their cards: ``card``, ``prior_card``, ``llm_prior_card``
 """

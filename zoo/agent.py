@@ -14,6 +14,7 @@ from sppo_rl.zoo.card import Card
 from sppo_rl.zoo.names import LABELS, file_name, suggestion
 from sppo_rl.zoo.prior import load_prior
 from sppo_rl.zoo.prior_card import SuccessRate
+from sppo_rl.zoo.tables import markdown_table
 
 FOLDER = Path(__file__).resolve().parent / "agents"
 """Where the shipped agents are."""
@@ -85,18 +86,15 @@ class AgentCard(Card):
 
     def markdown(self) -> str:
         """Lay the card out for reading."""
-        rows = "\n".join(
-            f"| {name} | {rate} | {rate.episodes:,} | {rate.seed} |"
-            for name, rate in (("sampled", self.sampled), ("greedy", self.greedy))
-        )
+        rows = (("sampled", self.sampled), ("greedy", self.greedy))
+        cells = [(name, str(rate), f"{rate.episodes:,}", str(rate.seed)) for name, rate in rows]
+        table = markdown_table(("actions", "success, 95 % Wilson interval", "episodes", "seed"), cells)
         settings = ", ".join(f"{name} {value}" for name, value in self.hyperparameters.items())
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         return f"""\
 # {LABELS[self.algo]} on {self.env_id}
 
-| actions | success, 95 % Wilson interval | episodes | seed |
-| --- | --- | --- | --- |
-{rows}
+{table}
 
 - Started from {"the shipped prior" if self.from_prior else "random weights"}
 - Trained on {self.episodes:,} episodes, {self.timesteps:,} steps, in {self.seconds:.0f} s of one thread; the last policy, not the best of

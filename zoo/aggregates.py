@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
+from sppo_rl.evaluation import Estimate
 from sppo_rl.zoo.results import Row, area_under_curve, column_of, runs_of
 
 METRICS = {
@@ -24,14 +25,6 @@ REPEATS = 2000
 
 Scores = dict[str, np.ndarray]
 """Algorithm → (runs, tasks), values in [0, 1]; mean returns where a task reports no success."""
-
-
-class Estimate(NamedTuple):
-    """A figure and its 95 % interval; NaN ends where one run cannot say."""
-
-    value: float
-    low: float
-    high: float
 
 
 def score_matrices(rows: Sequence[Row], metric: str, tasks: Sequence[str] | None = None) -> Scores:

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.envs.reasoning.benchmarks import Loaded
+from sppo_rl.evaluation import Estimate
 from sppo_rl.llm.benchmarking import Outcomes, Scores, summarise
 from sppo_rl.llm.calibration import calibrate, plot_calibration
 from sppo_rl.llm.critic import PromptCritic
-from sppo_rl.llm.metrics import Estimate
 
 
 def summary_rows(found: Mapping[str, Outcomes]) -> dict[str, Scores]:
@@ -95,33 +92,6 @@ def verdicts(rows: Mapping[str, Scores]) -> str:
         + ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items(), key=lambda item: -item[1]))
         + "."
     )
-
-
-def markdown_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
-    """
-    Draw a table in Markdown.
-
-    :param headings: of the columns
-    :param cells: of each row
-    """
-    lines = [headings, ["---"] * len(headings), *cells]
-    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def rich_table(headings: Sequence[str], cells: Sequence[Sequence[str]]) -> Any:
-    """
-    Draw a table for the terminal.
-
-    :param headings: of the columns
-    :param cells: of each row
-    """
-    # 80 columns: intervals go below their means
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
-    for number, heading in enumerate(headings):
-        table.add_column(heading, justify="left" if number == 0 else "right", no_wrap=True)
-    for row in cells:
-        table.add_row(*(escape(cell.replace(" [", "\n[")) for cell in row))
-    return table
 
 
 def calibration_report(source: Path, found: Mapping[str, Outcomes], tasks: Mapping[str, ReasoningTask], folder: Path) -> str:

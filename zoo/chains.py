@@ -1,6 +1,6 @@
 """Sums written out: the problems of the small language task, and the two ways in which a demonstrator answers them.
 
-The problems are reasoning_gym's ``chain_sum`` (3 to 6 terms of 1 or 2 digits, or in :data:`LONG` 14 to 18), posed as the bare expression,
+The problems are reasoning_gym's ``chain_sum`` (3 to 6 terms of 1 or 2 digits, or in :data:`LONG` 12 to 15), posed as the bare expression,
 ``38+12-65=``, and judged by reasoning_gym's own verifier. A *chain* adds one term at a time and each sum digit by digit, lowest first,
 carries and borrows written out::
 
@@ -44,8 +44,8 @@ class Sums:
 
 TINY = Sums((3, 6), 18, 224)
 """Chains of about a hundred characters."""
-LONG = Sums((14, 18), 54, 768)
-"""Chains of about four hundred."""
+LONG = Sums((12, 15), 45, 640)
+"""Chains of about three hundred."""
 CHARACTERS = "0123456789+-=:,>;\\boxed{}"
 """Every character of prompts and responses."""
 _HELD_OUT = 8

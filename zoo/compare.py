@@ -25,7 +25,7 @@ import numpy as np
 from rich.console import Console
 
 from sppo_rl.callbacks import read_evaluations
-from sppo_rl.zoo import options, provenance
+from sppo_rl.zoo import control_table, options, provenance
 from sppo_rl.zoo.hyperparameters import parse_overrides, read_entry
 from sppo_rl.zoo.jobs import Job, do_all
 from sppo_rl.zoo.names import ALGORITHMS, LABELS, UsageError, algorithm_class, check_env_id, file_name
@@ -34,8 +34,6 @@ from sppo_rl.zoo.results import (
     COLUMNS,
     RETURNS,
     Row,
-    describe_rates,
-    markdown_table,
     summarize,
     summary_csv,
     to_csv,
@@ -171,7 +169,7 @@ def compare(
         counts[key] = counts.get(key, 0) + 1
     measured = _measured(list(dict.fromkeys(job.settings["env_id"] for job in runs)), folder)
     summaries = summarize(rows, counts)
-    table = markdown_table(summaries, measured)
+    table = control_table.markdown(summaries, measured)
     if failures:
         table += "\nFailed:\n\n" + "".join(f"- {job.name}: {problem}\n" for job, problem in failures.items())
     write_atomically(folder / "results.csv", to_csv(RESULT_COLUMNS, rows))
@@ -279,7 +277,7 @@ def _describe(job: Job) -> str:
     reached = result if "success" in result else read_evaluations(job.folder / EVALUATIONS)[-1]
     measure = "return" if np.isnan(reached["success"]) else "success"
     trained = f"; {reached['seconds']:.1f} s of training" if "seconds" in reached else ""
-    return f"{measure} {describe_rates(reached)}{trained}"
+    return f"{measure} {control_table.describe_rates(reached)}{trained}"
 
 
 def _measured(envs: Sequence[str], folder: Path) -> dict[str, dict[str, dict[str, float]]]:

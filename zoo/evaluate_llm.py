@@ -35,13 +35,12 @@ from sppo_rl.llm.options import end_of_sequence
 from sppo_rl.zoo.benchmark_report import (
     as_json,
     calibration_report,
-    markdown_table,
-    rich_table,
     summary_rows,
     table_cells,
     verdicts,
 )
 from sppo_rl.zoo.names import UsageError, suggestion
+from sppo_rl.zoo.tables import markdown_table, rich_table
 
 _BATCH_SIZES = {"transformers": 64, "vllm": 512}
 """Generator → responses side by side, where ``--batch-size`` says nothing."""
@@ -67,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
     report = {"model": str(arguments.model), "settings": _settings(arguments), **as_json(rows, sets, tasks)}
     (folder / "summary.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     headings, cells = table_cells(rows, sets, tasks)
-    (folder / "table.md").write_text(markdown_table(headings, cells), encoding="utf-8")
+    (folder / "table.md").write_text(markdown_table(headings, cells) + "\n", encoding="utf-8")
     console = Console()
     console.print(rich_table(headings, cells))
     console.print(

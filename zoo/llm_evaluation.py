@@ -10,6 +10,7 @@ from sppo_rl.callbacks import EvaluationCallback
 from sppo_rl.evaluation import Evaluation, wilson_interval
 from sppo_rl.zoo.names import LABELS
 from sppo_rl.zoo.results import Row
+from sppo_rl.zoo.tables import markdown_table
 
 
 class ResponseEvaluation(EvaluationCallback):
@@ -55,19 +56,20 @@ def table(runs: Mapping[tuple[str, int], Sequence[Row]], problems: int) -> str:
     :param runs: (algorithm, seed) → rows of its evaluation file
     :param problems: in an evaluation
     """
-    lines = [
-        "| run | pass@1 before [95 %] | after [95 %] | greedy before, after | tokens a response | prompts | responses | tokens | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-    ]
+    headings = [
+        "run", "pass@1 before [95 %]", "after [95 %]", "greedy before, after", "tokens a response", "prompts", "responses", "tokens",
+        "seconds",
+    ]  # fmt: skip
+    lines = []
     for (algo, seed), rows in runs.items():
         first, last = rows[0], rows[-1]
-        lines.append(
-            f"| {LABELS[algo]}, seed {seed} | {_rate(first, problems)} | {_rate(last, problems)} | {first['greedy_success']:.3f}, "
-            f"{last['greedy_success']:.3f} | {first['mean_length']:.0f} → {last['mean_length']:.0f} | {last['prompts']:,.0f} | "
-            f"{last['episodes']:,.0f} | {last['tokens']:,.0f} | {last['seconds']:.0f} |"
-        )
+        greedy = f"{first['greedy_success']:.3f}, {last['greedy_success']:.3f}"
+        length = f"{first['mean_length']:.0f} → {last['mean_length']:.0f}"
+        spent = [f"{last[key]:,.0f}" for key in ("prompts", "episodes", "tokens")]
+        rates = [_rate(first, problems), _rate(last, problems)]
+        lines.append([f"{LABELS[algo]}, seed {seed}", *rates, greedy, length, *spent, f"{last['seconds']:.0f}"])
     return (
-        "\n".join(lines)
+        markdown_table(headings, lines)
         + f"\n\npass@1: one sampled response to each of {problems:,} held-out problems, Wilson intervals. Seconds: training without "
         "evaluation.\n"
     )

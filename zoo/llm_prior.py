@@ -71,7 +71,9 @@ class Prior:
 
 RECIPES = {
     NAME: Prior(TINY, Recipe()),
-    LONG_NAME: Prior(LONG, Recipe(direct=0.0, tokens_per_step=4096, max_steps=6000, steps_between=100)),
+    LONG_NAME: Prior(
+        LONG, Recipe(direct=0.0, tokens_per_step=4096, max_steps=2000, steps_between=100, selection_problems=128)
+    ),
 }
 """Name → what is made under it. The long one answers by chains alone: what it has to learn is not to err in them."""
 SHORTEST = TINY.terms[0]

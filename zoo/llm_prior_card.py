@@ -8,6 +8,7 @@ from typing import ClassVar
 from sppo_rl.zoo.card import Card
 from sppo_rl.zoo.llm_prior import Measurement
 from sppo_rl.zoo.prior_card import SuccessRate
+from sppo_rl.zoo.tables import markdown_table
 
 
 @dataclass(frozen=True)
@@ -46,17 +47,21 @@ class LanguagePriorCard(Card):
 
     def markdown(self) -> str:
         """Lay the card out for reading."""
-        table = "\n".join(
-            f"| {name} | {SuccessRate(of.successes, of.responses, self.seed)} | {of.chains / of.responses:.3f} | "
-            f"{of.chain_successes / max(of.chains, 1):.3f} | {of.tokens / of.responses:.1f} | {of.responses:,} |"
+        rows = [
+            [
+                *(name, str(SuccessRate(of.successes, of.responses, self.seed)), f"{of.chains / of.responses:.3f}"),
+                *(f"{of.chain_successes / max(of.chains, 1):.3f}", f"{of.tokens / of.responses:.1f}", f"{of.responses:,}"),
+            ]
             for name, of in (("sampled", self.sampled), ("greedy", self.greedy))
-        )
+        ]
+        headings = (
+            "responses", "pass@1, 95 % Wilson interval", "chains", "right among chains", "tokens a response", "held-out problems"
+        )  # fmt: skip
+        table = markdown_table(headings, rows)
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         return f"""\
 # Language prior: {self.task}
 
-| responses | pass@1, 95 % Wilson interval | chains | right among chains | tokens a response | held-out problems |
-| --- | --- | --- | --- | --- | --- |
 {table}
 
 - Network: {self.network}; {self.parameters:,} parameters

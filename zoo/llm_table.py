@@ -9,11 +9,16 @@ import numpy as np
 from sppo_rl.zoo.names import LABELS
 from sppo_rl.zoo.results import COLUMNS as COMPARISON_COLUMNS
 from sppo_rl.zoo.results import RESAMPLES, Row, area_under_curve, bootstrap_interval, curves, runs_of
+from sppo_rl.zoo.tables import markdown_table
 
 COLUMNS = (*COMPARISON_COLUMNS, "mean_length", "prompts", "tokens")
 """Of the long file: those of a control comparison, tokens of a response, and what was spent."""
 SPENT = ("tokens", "prompts", "seconds")
 """What time is counted in."""
+HEADINGS = (
+    "variant", "seeds", "pass@1 before", "after ± std [95 %]", "greedy after", "area under curve [95 %]", "tokens a response", "prompts",
+    "responses", "tokens", "seconds",
+)  # fmt: skip
 
 
 def markdown(rows: Sequence[Row], reference: str) -> str:
@@ -28,10 +33,7 @@ def markdown(rows: Sequence[Row], reference: str) -> str:
         return "No run is finished yet.\n"
     end = min(run[-1]["tokens"] for seeds in variants.values() for run in seeds.values())
     lines = [
-        "| variant | seeds | pass@1 before | after ± std [95 %] | greedy after | area under curve [95 %] | tokens a response | prompts "
-        "| responses | tokens | seconds |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
-        *(_line(name, list(seeds.values()), end) for name, seeds in variants.items()),
+        markdown_table(HEADINGS, [_cells(name, list(seeds.values()), end) for name, seeds in variants.items()]),
         "",
         "pass@1: one sampled response to each held-out problem; mean over seeds, standard deviation over seeds, percentile bootstrap "
         f"intervals over seeds. Area under the curve: mean pass@1 over the first {end:,.0f} tokens of responses. Seconds: training "
@@ -42,7 +44,7 @@ def markdown(rows: Sequence[Row], reference: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _line(name: str, runs: Sequence[list[Row]], end: float) -> str:
+def _cells(name: str, runs: Sequence[list[Row]], end: float) -> list[str]:
     last = [run[-1] for run in runs]
     final = np.array([row["success"] for row in last])
     areas = np.array([area_under_curve(run, end, x="tokens") for run in runs])
@@ -52,24 +54,25 @@ def _line(name: str, runs: Sequence[list[Row]], end: float) -> str:
     before = float(np.mean([run[0]["success"] for run in runs]))
     spread = f" ± {final.std(ddof=1):.3f} {_interval(final)}" if len(final) > 1 else ""
     area = f" {_interval(areas)}" if len(final) > 1 else ""
-    return (
-        f"| {LABELS.get(name, name)} | {len(runs)} | {before:.3f} | {means['success']:.3f}{spread} | {means['greedy_success']:.3f} | "
-        f"{areas.mean():.3f}{area} | {means['mean_length']:.0f} | {means['prompts']:,.0f} | {means['timesteps']:,.0f} | "
-        f"{means['tokens']:,.0f} | {seconds:.0f} |"
-    )
+    return [
+        *(
+            LABELS.get(name, name),
+            f"{len(runs)}",
+            f"{before:.3f}",
+            f"{means['success']:.3f}{spread}",
+            f"{means['greedy_success']:.3f}",
+        ),
+        *(f"{areas.mean():.3f}{area}", f"{means['mean_length']:.0f}"),
+        *(f"{means[key]:,.0f}" for key in ("prompts", "timesteps", "tokens")),
+        f"{seconds:.0f}",
+    ]
 
 
 def _times(variants: Mapping[str, Mapping[int, list[Row]]], reference: str) -> list[str]:
     """Ratios of the reference's time to its own best over each variant's time to the same level."""
     _, values = curves(dict(variants[reference]), "tokens")
     level = float(values.mean(axis=0).max())
-    lines = [
-        f"The highest point of {LABELS.get(reference, reference)}'s mean curve, up to the tokens that every run spent, is {level:.3f}. How "
-        f"much sooner a variant reached it (above 1: sooner than {LABELS.get(reference, reference)} itself), counted in:",
-        "",
-        f"| variant | reached it | {' | '.join(f'{name} [95 %]' for name in SPENT)} |",
-        "| --- " * (2 + len(SPENT)) + "|",
-    ]
+    rows = []
     for name, seeds in variants.items():
         cells, reached = [], 0
         for x in SPENT:
@@ -77,14 +80,17 @@ def _times(variants: Mapping[str, Mapping[int, list[Row]]], reference: str) -> l
             its = np.array([time_to(run, level, x) for run in variants[reference].values()])
             reached = int(np.isfinite(own).sum())
             cells.append(_cell(*ratio_of_medians(its, own)))
-        lines.append(f"| {LABELS.get(name, name)} | {reached} of {len(seeds)} runs | {' | '.join(cells)} |")
-    lines += [
+        rows.append([LABELS.get(name, name), f"{reached} of {len(seeds)} runs", *cells])
+    return [
+        f"The highest point of {LABELS.get(reference, reference)}'s mean curve, up to the tokens that every run spent, is {level:.3f}. How "
+        f"much sooner a variant reached it (above 1: sooner than {LABELS.get(reference, reference)} itself), counted in:",
+        "",
+        markdown_table(["variant", "reached it", *(f"{name} [95 %]" for name in SPENT)], rows),
         "",
         "Ratios of medians over seeds, runs that never reached it counting as infinitely late; percentile bootstrap intervals over the "
         "seeds of both, which end in 0 where the variant did not reach it and in inf where the reference did not. –: half of the runs or "
         "more never did.",
     ]
-    return lines
 
 
 def time_to(run: Sequence[Row], level: float, x: str) -> float:

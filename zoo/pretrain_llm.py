@@ -5,7 +5,7 @@
 
 Most demonstrations of chain_sum_tiny give the answer directly, which so small a model cannot learn; the others work it out. The model
 ends up sampling both ways and is seldom right, and reinforcement learning can find out which way pays. Those of chain_sum_long are all
-worked out, in about four hundred characters. Training stops once the sampled success rate on held-out problems reaches the target.
+worked out, in about three hundred characters. Training stops once the sampled success rate on held-out problems reaches the target.
 Written: a Hugging Face folder, and a card of measured rates beside it. Same command, same seed: same weights, on one machine with the
 same packages. Takes three to six minutes of one core, for the long one NNN.
 """

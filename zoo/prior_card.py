@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from sppo_rl.evaluation import wilson_interval
 from sppo_rl.zoo.card import Card
+from sppo_rl.zoo.tables import markdown_table
 
 
 @dataclass(frozen=True)
@@ -85,13 +86,12 @@ class PriorCard(Card):
             ("expert", self.expert_success),
             ("demonstrator (expert with noise)", self.demonstrator_success),
         ]
-        table = "\n".join(f"| {name} | {rate} | {rate.episodes:,} | {rate.seed} |" for name, rate in rows)
+        cells = [(name, str(rate), f"{rate.episodes:,}", str(rate.seed)) for name, rate in rows]
+        table = markdown_table(("policy", "success, 95 % Wilson interval", "episodes", "seed"), cells)
         versions = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         return f"""\
 # Prior for {self.env_id}
 
-| policy | success, 95 % Wilson interval | episodes | seed |
-| --- | --- | --- | --- |
 {table}
 
 - Network: {self.network}

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sppo_rl.zoo import provenance
+from sppo_rl.zoo import control_table, provenance
 from sppo_rl.zoo.aggregates import (
     METRICS,
     Estimate,
@@ -35,7 +35,6 @@ from sppo_rl.zoo.plots import plot_comparison
 from sppo_rl.zoo.report_plots import plot_intervals, plot_profiles
 from sppo_rl.zoo.results import (
     Row,
-    markdown_table,
     read_failures,
     read_references,
     read_results,
@@ -43,6 +42,7 @@ from sppo_rl.zoo.results import (
     summarize,
     write_atomically,
 )
+from sppo_rl.zoo.tables import markdown_table
 
 CURVE_AXES = ("episodes", "timesteps", "seconds")
 STYLE = """\
@@ -104,7 +104,7 @@ def write_report(folders: Sequence[Path], output: Path, title: str, reference: s
         *(f"![success against {x}](curves_{x}.png)" for x in CURVE_AXES),
         "## Task by task",
         _by_task(rows),
-        markdown_table(summarize(rows, failed), references),
+        control_table.markdown(summarize(rows, failed), references),
         "## How it was made",
         _commands(folders),
     ]
@@ -196,9 +196,7 @@ def _by_task(rows: Sequence[Row]) -> str:
 
 
 def _table(headings: Sequence[str], lines: Mapping[str, Sequence[Estimate | None]]) -> str:
-    text = [f"| {' | '.join(headings)} |", "| --- " * len(headings) + "|"]
-    text += [f"| {LABELS.get(algo, algo)} | {' | '.join(map(_cell, cells))} |" for algo, cells in lines.items()]
-    return "\n".join(text)
+    return markdown_table(headings, [[LABELS.get(algo, algo), *map(_cell, cells)] for algo, cells in lines.items()])
 
 
 def _cell(estimate: Estimate | None) -> str:

@@ -21,9 +21,9 @@ import numpy as np
 
 from sppo_rl.envs.reasoning import AnswerScorer, VerifierPool
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
+from sppo_rl.evaluation import Estimate
 from sppo_rl.llm.generation import Generator, Sampling
 from sppo_rl.llm.metrics import (
-    Estimate,
     SameAnswer,
     answer_classes,
     majority_right,

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sppo_rl.evaluation import Estimate
 from sppo_rl.llm.correlation import pearson, spearman
-from sppo_rl.llm.metrics import Estimate, mean_over_problems
+from sppo_rl.llm.metrics import mean_over_problems
 
 _SPLITS = 200
 """Random halves that the ceiling is averaged over."""

@@ -7,25 +7,16 @@ Notation: P problems, k responses to each.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from sppo_rl.evaluation import wilson_interval
+from sppo_rl.evaluation import Estimate, wilson_interval
 
 NO_ANSWER = -1
 """Class of a response that gives no answer: it has no vote."""
 
 SameAnswer = Callable[[list[tuple[str, str]]], list[bool]]
 """Pairs of answers → whether each pair says the same."""
-
-
-class Estimate(NamedTuple):
-    """A mean over problems and its interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def pass_at_k(right: np.ndarray, samples: np.ndarray | int, k: int) -> np.ndarray:

@@ -14,8 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sppo_rl.evaluation import Estimate
 from sppo_rl.llm.correlation import area_under_curve, pearson
-from sppo_rl.llm.metrics import Estimate, mean_over_problems
+from sppo_rl.llm.metrics import mean_over_problems
 
 
 class TailPoint(NamedTuple):

@@ -146,7 +146,7 @@ def test_the_long_prior_is_made_by_its_own_name(tmp_path: Path) -> None:
     brief = replace(BRIEF, direct=0.0, tokens_per_step=2048, max_steps=1, selection_problems=1)
     card = pretrain(1.0, 0, tmp_path, problems=1, recipe=brief, report=lambda line: None, prior=LONG_NAME)
     assert card.command == f"sppo-rl pretrain-llm --prior chain_sum_long --target 1 --seed 0 -o {tmp_path}"
-    assert "14 to 18 terms" in card.task
+    assert "12 to 15 terms" in card.task
     config = json.loads((tmp_path / LONG_NAME / "config.json").read_text())
     assert config["max_position_embeddings"] >= LONG.max_prompt_tokens + LONG.max_new_tokens
 

@@ -8,6 +8,7 @@ import io
 import numpy as np
 import pytest
 
+from sppo_rl.zoo import control_table
 from sppo_rl.zoo.names import UsageError
 from sppo_rl.zoo.plots import plot_comparison
 from sppo_rl.zoo.results import (
@@ -15,7 +16,6 @@ from sppo_rl.zoo.results import (
     area_under_curve,
     bootstrap_interval,
     curves,
-    markdown_table,
     read_references,
     read_results,
     runs_of,
@@ -97,7 +97,9 @@ def test_area_of_an_evaluation_at_the_start_alone_is_its_rate():
 
 
 def test_table_has_the_numbers(folder):
-    table = markdown_table(summarize(read_results(folder), {("E", "sppo"): 1, ("E", "grpo"): 2}), read_references(folder))
+    table = control_table.markdown(
+        summarize(read_results(folder), {("E", "sppo"): 1, ("E", "grpo"): 2}), read_references(folder)
+    )
     assert "| SPPO | 2 (1 failed) | 0.800 ± 0.141 [0.700, 0.900] | 0.750 | 0.450 [0.425, 0.475] | 200 | 1,900 | 5.0 |" in table
     assert "| PPO (SB3) | 1 | 0.500 | – | 0.200 | 400 | 4,000 | 40.0 |" in table
     assert "| GRPO | 0 (2 failed) | – |" in table
@@ -177,7 +179,7 @@ def test_the_mean_return_speaks_where_a_task_reports_no_success(silent):
     assert (found.measure, found.success, found.greedy_success) == ("return", 790.0, 400.0)
     # trapezoids: 100 and 720
     assert found.area == pytest.approx(410.0)
-    table = markdown_table([found], read_references(silent))
+    table = control_table.markdown([found], read_references(silent))
     assert "| final return ± std [95 %] |" in table
     assert "Return without this training: untrained: 22.50 sampled, 9.25 greedy (500 episodes)." in table
     assert "| SPPO | 2 | 790.00 ± 862.67 [180.00, 1,400.00] | 400.00 | 410.00 [100.00, 720.00] | 100 | 950 | 2.5 |" in table
