@@ -11,6 +11,7 @@ from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedul
 
 from sppo_rl.advantages import AdvantageEstimator
 from sppo_rl.batches import batch_metrics, make_batch
+from sppo_rl.collection import LONGEST_EPISODE
 from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, as_tensors
 from sppo_rl.episodic import EpisodicAlgorithm
 from sppo_rl.losses import require_finite, truncated_importance
@@ -95,7 +96,7 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         loss_aggregation: str = "decision-mean",
         skip_zero_advantage: bool = True,
         importance_cap: float | None = None,
-        max_episode_steps: int = 10_000,
+        max_episode_steps: int = LONGEST_EPISODE,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         stats_window_size: int = 100,

@@ -23,6 +23,9 @@ from threadpoolctl import ThreadpoolController
 from sppo_rl.episodes import Arrays, EpisodeArrays, EpisodeBuffer, concatenate, put, take
 from sppo_rl.vec_env import BatchedVecEnv
 
+LONGEST_EPISODE = 10_000
+"""Steps; an episode ends here at the latest where neither the environment nor ``max_episode_steps`` states a limit."""
+
 
 class Sampled(NamedTuple):
     """Actions of a sampler that also tells their log-probabilities, because it is not the code that trains."""

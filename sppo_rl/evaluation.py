@@ -24,7 +24,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize, is_vecenv_wrapped, unwrap_vec_normalize
 
-from sppo_rl.collection import Sampler, collect_episodes
+from sppo_rl.collection import LONGEST_EPISODE, Sampler, collect_episodes
 from sppo_rl.episodes import Arrays
 from sppo_rl.numpy_actor import NumpyActor
 from sppo_rl.sequence_policy import SequencePolicy
@@ -205,7 +205,7 @@ def _play(model: BaseAlgorithm, env: VecEnv, seeds: np.ndarray, deterministic: b
 
         reset_noise()
         episodes = collect_episodes(
-            env, sample, to_env, round_seeds, on_step, getattr(model, "max_episode_steps", 10_000), same_start=True
+            env, sample, to_env, round_seeds, on_step, getattr(model, "max_episode_steps", LONGEST_EPISODE), same_start=True
         )
         assert episodes is not None
         outcomes.append(episodes.outcome)

@@ -10,6 +10,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from sppo_rl.advantages import AdvantageEstimator, Hybrid, SequenceLevel
 from sppo_rl.algorithm import FloatOrSchedule, SequenceAlgorithm
+from sppo_rl.collection import LONGEST_EPISODE
 
 
 class SPPO(SequenceAlgorithm):
@@ -89,7 +90,7 @@ class SPPO(SequenceAlgorithm):
         group_size: int = 1,
         loss_aggregation: str = "decision-mean",
         importance_cap: float | None = None,
-        max_episode_steps: int = 10_000,
+        max_episode_steps: int = LONGEST_EPISODE,
         use_sde: bool = False,
         sde_sample_freq: int = -1,
         stats_window_size: int = 100,

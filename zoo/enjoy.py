@@ -21,11 +21,11 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
 
+from sppo_rl.collection import LONGEST_EPISODE
 from sppo_rl.evaluation import evaluation_seeds
 from sppo_rl.zoo import options
 from sppo_rl.zoo.evaluate import chosen_model
 from sppo_rl.zoo.names import UsageError, check_env_id
-from sppo_rl.zoo.runs import LONGEST_EPISODE
 
 FORMATS = (".mp4", ".gif", ".mkv", ".avi", ".mov", ".webm")
 

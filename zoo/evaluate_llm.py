@@ -218,7 +218,7 @@ def evaluate_sets(
     except OSError as error:
         raise UsageError(f"There is no language model at {arguments.model}: {str(error).splitlines()[0]}") from error
     if arguments.dtype == "auto":
-        arguments.dtype = "float32" if device == "cpu" else "bfloat16"
+        arguments = argparse.Namespace(**{**vars(arguments), "dtype": "float32" if device == "cpu" else "bfloat16"})
     settings = _settings(arguments)
     sampling = make_sampling(arguments, model, tokenizer)
     if sampling.ends != (tokenizer.eos_token_id,):

@@ -7,7 +7,7 @@ Most demonstrations of chain_sum_tiny give the answer directly, which so small a
 ends up sampling both ways and is seldom right, and reinforcement learning can find out which way pays. Those of chain_sum_long are all
 worked out, in about three hundred characters. Training stops once the sampled success rate on held-out problems reaches the target.
 Written: a Hugging Face folder, and a card of measured rates beside it. Same command, same seed: same weights, on one machine with the
-same packages. Takes three to six minutes of one core, for the long one NNN.
+same packages. Takes three to six minutes of one core, for the long one fifteen.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 CARD_SEED = 3
 """Of the problems on the card: none of them has chosen the weights."""
+MEASURED = 2000
+"""Problems on the card, unless told otherwise."""
 SELECTION_SEED = 4
 
 
@@ -36,7 +38,7 @@ def pretrain(
     target: float = 0.15,
     seed: int = 0,
     output: str | Path = "priors",
-    problems: int = 2000,
+    problems: int = MEASURED,
     report: Callable[[str], None] = print,
     recipe: Recipe | None = None,
     prior: str = "chain_sum_tiny",
@@ -70,6 +72,7 @@ def pretrain(
     sums, recipe = llm_prior.RECIPES[prior].sums, recipe or llm_prior.RECIPES[prior].recipe
     low, high = sums.terms
     of_terms = "" if low == llm_prior.SHORTEST else f" of {llm_prior.SHORTEST} to {high} terms"
+    counted = [] if problems == MEASURED else ["-n", str(problems)]
     named = [] if prior == llm_prior.NAME else ["--prior", prior]
     # the order of sums, and so the weights, would depend on the number of threads
     with torch_threads(1):
@@ -95,7 +98,18 @@ def pretrain(
         card = LanguagePriorCard(
             task=f"reasoning_gym chain_sum, {low} to {high} terms of {DIGITS[0]} or {DIGITS[1]} digits",
             command=shlex.join(
-                ["sppo-rl", "pretrain-llm", *named, "--target", f"{target:g}", "--seed", str(seed), "-o", str(output)]
+                [
+                    "sppo-rl",
+                    "pretrain-llm",
+                    *named,
+                    "--target",
+                    f"{target:g}",
+                    "--seed",
+                    str(seed),
+                    "-o",
+                    str(output),
+                    *counted,
+                ]
             ),
             date=provenance.today(),
             network=(
@@ -137,9 +151,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-n",
         "--problems",
         type=int,
-        default=2000,
+        default=MEASURED,
         metavar="N",
-        help="held-out problems for the rates on the card (default 2000)",
+        help="held-out problems for the rates on the card (default %(default)s)",
     )
 
 

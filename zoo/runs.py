@@ -17,6 +17,7 @@ from stable_baselines3.common.utils import get_device
 from sppo_rl import __version__
 from sppo_rl.callbacks import EvaluationCallback, save_atomically
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
+from sppo_rl.collection import LONGEST_EPISODE
 from sppo_rl.envs.registration import list_envs
 from sppo_rl.zoo.hyperparameters import Hyperparameters, load_hyperparameters, update_size
 from sppo_rl.zoo.models import build_model, make_training_env
@@ -30,8 +31,6 @@ CONFIG = "config.yml"
 CHECKPOINTS = "checkpoints"
 CHECKPOINTS_IN_A_RUN = 50
 """An exact checkpoint is written this often in a run, roughly."""
-LONGEST_EPISODE = 10_000
-"""An episode ends here at the latest where neither the environment nor ``max_episode_steps`` states a limit; the constructor's default."""
 
 
 @dataclass(frozen=True)

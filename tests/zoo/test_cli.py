@@ -15,11 +15,12 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 import sppo_rl
 from sppo_rl.callbacks import read_evaluations
+from sppo_rl.collection import LONGEST_EPISODE
 from sppo_rl.zoo.cli import COMMANDS, main
 from sppo_rl.zoo.hyperparameters import defaults_of, read_file
 from sppo_rl.zoo.models import build_model, load_model
 from sppo_rl.zoo.names import ALGORITHMS, UsageError
-from sppo_rl.zoo.runs import LONGEST_EPISODE, RunSpec, read_config, run
+from sppo_rl.zoo.runs import RunSpec, read_config, run
 
 CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
 TINY = [

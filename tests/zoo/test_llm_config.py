@@ -240,7 +240,7 @@ def test_what_is_allowed_passes(path: str, value: Any) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--config", "chain_sum_tinny"], "no configuration 'chain_sum_tinny'. Did you mean 'chain_sum_tiny'? Shipped: chain_sum_tiny"),
+        (["--config", "chain_sum_tinny"], "'chain_sum_tinny'. Did you mean 'chain_sum_tiny'? Shipped: chain_sum_long, chain_sum_tiny, "),
         ([], "Name a configuration with --config"),
         (["--config", "broken.yml"], "broken.yml is no valid YAML"),
         (["--config", "empty.yml"], "empty.yml must be a mapping of keys to values, got None"),

@@ -18,11 +18,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.evaluation import wilson_interval
 from sppo_rl.llm.loading import load_policy, load_tokenizer
-from sppo_rl.zoo.chains import CHARACTERS, LONG, TINY, chain_problems, is_chain
+from sppo_rl.zoo.chains import CHARACTERS, LONG, chain_problems, is_chain
 from sppo_rl.zoo.cli import main
+from sppo_rl.zoo.llm_models import PRIORS
 from sppo_rl.zoo.llm_prior import (
     LONG_NAME,
     NAME,
+    RECIPES,
     SHIPPED,
     Measurement,
     Recipe,
@@ -145,7 +147,7 @@ def test_same_command_and_seed_make_the_same_weights(tmp_path: Path) -> None:
 def test_the_long_prior_is_made_by_its_own_name(tmp_path: Path) -> None:
     brief = replace(BRIEF, direct=0.0, tokens_per_step=2048, max_steps=1, selection_problems=1)
     card = pretrain(1.0, 0, tmp_path, problems=1, recipe=brief, report=lambda line: None, prior=LONG_NAME)
-    assert card.command == f"sppo-rl pretrain-llm --prior chain_sum_long --target 1 --seed 0 -o {tmp_path}"
+    assert card.command == f"sppo-rl pretrain-llm --prior chain_sum_long --target 1 --seed 0 -o {tmp_path} -n 1"
     assert "12 to 15 terms" in card.task
     config = json.loads((tmp_path / LONG_NAME / "config.json").read_text())
     assert config["max_position_embeddings"] >= LONG.max_prompt_tokens + LONG.max_new_tokens
@@ -180,40 +182,48 @@ def test_card_round_trip(tmp_path: Path) -> None:
     assert "| 0.000 | 0.000 | 11.0 | 20 |" in text
 
 
-def test_the_shipped_card_belongs_to_the_shipped_model() -> None:
-    card = LanguagePriorCard.read(SHIPPED)
-    assert SHIPPED.with_suffix(".md").read_text(encoding="utf-8") == card.markdown()
-    assert card.sampled.responses == card.greedy.responses == 2000
-    assert card.command == f"sppo-rl pretrain-llm --target {card.target:g} --seed 0 -o priors"
-    model = AutoModelForCausalLM.from_pretrained(SHIPPED)
+SHIPPED_PRIORS = [(NAME, 2000, "", 300), (LONG_NAME, 1000, "--prior chain_sum_long ", 40)]
+shipped_priors = pytest.mark.parametrize(("name", "measured", "option", "count"), SHIPPED_PRIORS, ids=[NAME, LONG_NAME])
+
+
+@shipped_priors
+def test_the_shipped_card_belongs_to_the_shipped_model(name: str, measured: int, option: str, count: int) -> None:
+    folder = PRIORS / name
+    card = LanguagePriorCard.read(folder)
+    assert folder.with_suffix(".md").read_text(encoding="utf-8") == card.markdown()
+    assert card.sampled.responses == card.greedy.responses == measured
+    expected = f"sppo-rl pretrain-llm {option}--target {card.target:g} --seed 0 -o priors"
+    assert card.command == expected + ("" if measured == 2000 else f" -n {measured}")
+    model = AutoModelForCausalLM.from_pretrained(folder)
     assert sum(parameter.numel() for parameter in model.parameters()) == card.parameters
-    config = json.loads((SHIPPED / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
     assert config["model_type"] == "qwen2"
-    assert all(
-        config[name] == value for name, value in make_config().to_dict().items() if name in ("hidden_size", "vocab_size")
-    )
-    assert (SHIPPED / "model.safetensors").stat().st_size < 2_000_000
+    made = make_config(RECIPES[name].sums).to_dict()
+    assert all(config[key] == made[key] for key in ("hidden_size", "vocab_size", "max_position_embeddings"))
+    assert (folder / "model.safetensors").stat().st_size < 2_000_000
 
 
-def test_the_shipped_model_has_the_rates_of_its_card() -> None:
+@shipped_priors
+def test_the_shipped_model_has_the_rates_of_its_card(name: str, measured: int, option: str, count: int) -> None:
     """Other problems than those on the card; 99.9 % intervals have to meet, for pass@1 and for the share of chains."""
-    card, count = LanguagePriorCard.read(SHIPPED), 300
-    model, tokenizer = load_policy(SHIPPED)
-    problems = chain_problems(count, seed=77, held_out=True)
-    task = ReasoningTask(problems, tokenizer, TINY.max_prompt_tokens, TINY.max_new_tokens)
+    card, sums = LanguagePriorCard.read(PRIORS / name), RECIPES[name].sums
+    model, tokenizer = load_policy(PRIORS / name)
+    low_terms, high_terms = sums.terms
+    problems = chain_problems(count, seed=77, held_out=True, min_terms=low_terms, max_terms=high_terms)
+    task = ReasoningTask(problems, tokenizer, sums.max_prompt_tokens, sums.max_new_tokens)
     seen = measure(model, task, seed=5)
     greedy = measure(model, task, seed=5, greedy=True)
     assert task.dropped == 0
     for now, on_card in (
-        ((seen.successes, count), (card.sampled.successes, 2000)),
-        ((seen.chains, count), (card.sampled.chains, 2000)),
-        ((greedy.successes, count), (card.greedy.successes, 2000)),
+        ((seen.successes, count), (card.sampled.successes, measured)),
+        ((seen.chains, count), (card.sampled.chains, measured)),
+        ((greedy.successes, count), (card.greedy.successes, measured)),
     ):
         low, high = wilson_interval(*now, confidence=0.999)
         card_low, card_high = wilson_interval(*on_card, confidence=0.999)
         assert low <= card_high
         assert card_low <= high
-    assert seen.tokens / count == pytest.approx(card.sampled.tokens / 2000, rel=0.2)
+    assert seen.tokens / count == pytest.approx(card.sampled.tokens / measured, rel=0.2)
     # the same seed, the same samples; the counts are those of the responses, judged here by Python
     infos = respond(model, task, seed=5)
     task.close()
