@@ -52,6 +52,16 @@ def test_the_comparison_on_the_results_page_is_the_committed_one() -> None:
         assert seconds == f"{float(row['seconds']):.1f}"
 
 
+def test_hopper_with_other_seeds_on_the_results_page_is_the_committed_one() -> None:
+    shown = list(table(section(DOCS / "results.md", "## GRPO's lead on Hopper")))[1:]
+    assert len(shown) == 6
+    compared = {**summary("control_comparison", "Hopper"), **summary("control_rivals", "Hopper")}
+    found = {("0–4", label): compared[COMPARED[label]] for label in ("SPPO", "GRPO")}
+    found |= {("5–9", label): row for label, row in summary("hopper", "other_seeds").items()}
+    found |= {("0–4", label): row for label, row in summary("hopper", "baseline").items()}
+    assert {(seeds, label): cells for label, seeds, *cells in shown} == {key: measured(row)[:2] for key, row in found.items()}
+
+
 def test_differences_on_the_results_page_are_the_committed_ones() -> None:
     claims = json.loads((RESULTS / "control_claims.json").read_text())
     found = {(row["env"], row["rival"], row["metric"]): row for row in claims["differences_from_sppo"]}
