@@ -7,7 +7,8 @@ SPPO on language models: a Hugging Face transformer as the actor, another as the
   chance that a prompt is solved, read at its last token), ``retokenize`` (for a critic with a tokenizer of its own)
 - a forward pass: ``tokens`` (prompts and responses as one sequence, log-probabilities without the whole batch's logits), ``packing``
 - sampling: :mod:`.generation`
-- measuring: ``callbacks``, ``benchmarking`` (k responses to every problem), ``metrics``, ``calibration``, ``tail``, ``correlation``
+- measuring: ``callbacks`` and their ``run_files``, ``benchmarking`` (k responses to every problem), ``metrics``, ``calibration``,
+  ``tail``, ``correlation``
 
 ``SPPO("TransformerPolicy", …)`` imports this package; nothing else in the core does. It needs the extra ``[llm]``.
 """

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 
 from sppo_rl.envs.reasoning import Problem
 from sppo_rl.envs.reasoning.bandit import ReasoningTask, VerifierLike
+from sppo_rl.envs.reasoning.problems import optional_import
 from sppo_rl.episodes import EpisodeBatch
 from sppo_rl.llm.benchmarking import (
     Outcomes,
@@ -22,7 +21,6 @@ from sppo_rl.llm.benchmarking import (
     outcomes,
     plan,
     pool_of,
-    read_completions,
     respond_to,
     responder,
     same_answers,
@@ -32,6 +30,7 @@ from sppo_rl.llm.calibration import calibrate
 from sppo_rl.llm.generation import Sampling
 from sppo_rl.llm.lora import merged_parameters
 from sppo_rl.llm.policy import TransformerPolicy
+from sppo_rl.llm.run_files import append_lines, export_whole, keep_lines
 
 
 class BenchmarkCallback(BaseCallback):
@@ -232,6 +231,7 @@ class CompletionsCallback(BaseCallback):
     :param tensorboard: whether TensorBoard gets the table as text, under ``completions``
     :param verbose: 1 prints the table (needs rich, of the extra ``[zoo]``)
     :raises ValueError: if a number is not positive
+    :raises ImportError: if the table shall be printed and rich is not installed
     """
 
     def __init__(
@@ -246,6 +246,9 @@ class CompletionsCallback(BaseCallback):
         super().__init__(verbose)
         if min(every, rows, 1 if rows_in_file is None else rows_in_file) < 1:
             raise ValueError(f"every, rows and rows_in_file must be at least 1, got {every}, {rows} and {rows_in_file}.")
+        if verbose:
+            # here, and not when the first update is done
+            optional_import("rich", "zoo")
         self.every, self.rows, self.rows_in_file, self.tensorboard = every, rows, rows_in_file, tensorboard
         self.path = None if folder is None else Path(folder) / "completions.jsonl"
         self.last: list[Record] = []
@@ -348,51 +351,3 @@ def _print(records: list[Record]) -> None:
         # as text: brackets in a response are no markup of rich's
         table.add_row(*(Text(cell) for cell in _cells(record)))
     Console().print(table)
-
-
-def append_lines(path: Path, records: Iterable[Record]) -> None:
-    """
-    Write records behind those of a JSONL file.
-
-    :param path: made, with its folder, if it is not there
-    :param records: what to write
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        file.write("".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records))
-
-
-def keep_lines(path: Path, timesteps: int) -> list[Record]:
-    """
-    Drop the lines of a JSONL file that were written after a moment, and one that a kill cut short.
-
-    :param path: the file; nothing happens if it is not there
-    :param timesteps: the moment; with 0 nothing is kept
-    :return: the records kept
-    """
-    if not path.exists():
-        return []
-    kept = [record for record in read_completions(path) if 0 < timesteps >= record["timesteps"]]
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    append_lines(part, kept)
-    os.replace(part, path)
-    return kept
-
-
-def export_whole(policy: TransformerPolicy, folder: Path, with_critic: bool) -> None:
-    """
-    Export a policy so that the folder is either the whole new export or the old one.
-
-    :param policy: see :meth:`~sppo_rl.llm.policy.TransformerPolicy.export`
-    :param folder: replaced
-    :param with_critic: ``False`` leaves the critic out
-    """
-    part, old = folder.with_name(folder.name + ".part"), folder.with_name(folder.name + ".old")
-    for leftover in (part, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    policy.export(part, with_critic=with_critic)
-    if folder.exists():
-        folder.rename(old)
-    part.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)

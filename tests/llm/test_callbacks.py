@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +246,10 @@ def test_markup_in_a_response_breaks_no_table() -> None:
 def test_numbers_must_be_positive(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}.* (at least 1|above 0), got"):
         benchmark(**wrong)
+
+
+def test_a_table_on_the_console_needs_rich_before_training_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rich", None)
+    with pytest.raises(ImportError, match=r"needs rich: pip install 'sppo-rl\[zoo\]'"):
+        CompletionsCallback(verbose=1)
+    CompletionsCallback()
