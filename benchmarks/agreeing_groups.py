@@ -15,7 +15,7 @@ import torch as th
 
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.loading import load_policy
-from sppo_rl.zoo.chains import TINY, chain_problems
+from sppo_rl.zoo.chains import MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, chain_problems
 from sppo_rl.zoo.llm_prior import SHIPPED, respond
 from sppo_rl.zoo.results import write_atomically
 
@@ -25,7 +25,7 @@ GROUP, PROBLEMS = 8, 512
 def measure(model: Any, tokenizer: Any, min_digits: int) -> dict[str, float | int]:
     """Eight responses to each of 512 training problems."""
     problems = chain_problems(PROBLEMS, seed=1, min_digits=min_digits)
-    task = ReasoningTask(problems, tokenizer, TINY.max_prompt_tokens, TINY.max_new_tokens)
+    task = ReasoningTask(problems, tokenizer, MAX_PROMPT_TOKENS, MAX_NEW_TOKENS)
     right = np.array([[info["is_success"] for info in respond(model, task, seed, False)] for seed in range(GROUP)]).sum(axis=0)
     task.close()
     return {

@@ -1,13 +1,13 @@
-"""Sums written out: the problems of the small language task, and the two ways in which a demonstrator answers them.
+"""Sums written out: the problems of the small language task, and the ways in which a demonstrator answers them.
 
-The problems are reasoning_gym's ``chain_sum`` (3 to 6 terms of 1 or 2 digits, or in :data:`LONG` 12 to 15), posed as the bare expression,
-``38+12-65=``, and judged by reasoning_gym's own verifier. A *chain* adds one term at a time and each sum digit by digit, lowest first,
-carries and borrows written out::
+The problems are reasoning_gym's ``chain_sum`` (3 to 6 terms of 1 or 2 digits), posed as the bare expression, ``38+12-65=``, and judged by
+reasoning_gym's own verifier. A *chain* adds one term at a time and each sum digit by digit, lowest first, carries and borrows written out::
 
     38+12:8+2=10,3+1+1=5>50;50-65:65-50:5-0=5,6-5=1>-15;\\boxed{-15}
 
-A *direct* answer is ``\\boxed{-15}`` alone: right as well, but hard to learn to give. An expression is held out, or it is not: its text
-decides (:func:`is_held_out`), so training and test problems are apart whatever the seeds.
+A *long* chain is written out four times before the answer, each time behind its number (``1:38+12:…;2:38+12:…;``): the same problems and
+the same steps in four times the length. A *direct* answer is ``\\boxed{-15}`` alone: right as well, but hard to learn to give. An
+expression is held out, or it is not: its text decides (:func:`is_held_out`), so training and test problems are apart whatever the seeds.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import zlib
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,29 +22,11 @@ import numpy as np
 from sppo_rl.envs.reasoning import Problem, from_reasoning_gym
 
 TASK = "chain_sum"
-DIGITS = (1, 2)
-"""Of each term, at least and at most."""
-
-
-@dataclass(frozen=True)
-class Sums:
-    """
-    One length of problems, and of their chains.
-
-    :param terms: of an expression, at least and at most
-    :param max_prompt_tokens: characters of the longest expression
-    :param max_new_tokens: a limit for responses above the longest chain
-    """
-
-    terms: tuple[int, int]
-    max_prompt_tokens: int
-    max_new_tokens: int
-
-
-TINY = Sums((3, 6), 18, 224)
-"""Chains of about a hundred characters."""
-LONG = Sums((12, 15), 45, 640)
-"""Chains of about three hundred."""
+TERMS, DIGITS = (3, 6), (1, 2)
+MAX_PROMPT_TOKENS, MAX_NEW_TOKENS = 18, 224
+"""Characters of the longest expression, and a limit for responses above the longest chain."""
+LONG_PASSES, LONG_MAX_NEW_TOKENS = 4, 832
+"""How often a long chain is written out, and a limit for responses above the longest one."""
 CHARACTERS = "0123456789+-=:,>;\\boxed{}"
 """Every character of prompts and responses."""
 _HELD_OUT = 8
@@ -61,14 +42,7 @@ def is_held_out(expression: str) -> bool:
     return zlib.crc32(expression.encode()) % _HELD_OUT == 0
 
 
-def chain_problems(
-    size: int,
-    seed: int = 0,
-    held_out: bool = False,
-    min_digits: int = DIGITS[0],
-    min_terms: int = TINY.terms[0],
-    max_terms: int = TINY.terms[1],
-) -> list[Problem]:
+def chain_problems(size: int, seed: int = 0, held_out: bool = False, min_digits: int = DIGITS[0]) -> list[Problem]:
     """
     Make problems.
 
@@ -76,19 +50,13 @@ def chain_problems(
     :param seed: of reasoning_gym's generator; sets of different seeds may share problems, training and held-out problems never
     :param held_out: whether to make problems to train on or to test on
     :param min_digits: of every term; 2 makes the harder half alone, of which a beginner solves one in sixteen
-    :param min_terms: of every expression, at least 2
-    :param max_terms: of every expression
     :return: with the verifier of reasoning_gym; equal arguments give equal problems
-    :raises ValueError: if ``size`` is not positive, ``seed`` is negative, no term has so many digits, or no expression so many terms
+    :raises ValueError: if ``size`` is not positive, ``seed`` is negative, or no term has so many digits
     """
     if size < 1 or seed < 0:
         raise ValueError(f"Problems need a size of at least 1 and a seed of at least 0, got {size} and {seed}.")
     if not DIGITS[0] <= min_digits <= DIGITS[1]:
         raise ValueError(f"min_digits must be {DIGITS[0]} or {DIGITS[1]}, got {min_digits}.")
-    if not 2 <= min_terms <= max_terms:
-        raise ValueError(
-            f"A sum has 2 terms at least: min_terms and max_terms must be in this order, got {min_terms} and {max_terms}."
-        )
     share = 1.0 / _HELD_OUT if held_out else 1.0 - 1.0 / _HELD_OUT
     # reasoning_gym seeds its k-th problem with seed + k: sets of neighbouring seeds would be the same but for one problem
     first = seed * 100_000_000
@@ -98,7 +66,7 @@ def chain_problems(
         more = int((size - len(found)) / share) + 64
         batch = from_reasoning_gym(
             TASK, more, first + drawn, instruction="",
-            min_terms=min_terms, max_terms=max_terms, min_digits=min_digits, max_digits=DIGITS[1],
+            min_terms=TERMS[0], max_terms=TERMS[1], min_digits=min_digits, max_digits=DIGITS[1],
         )  # fmt: skip
         for problem in batch:
             expression = _expression(problem)
@@ -110,23 +78,25 @@ def chain_problems(
     return found[:size]
 
 
-def demonstrate(problem: Problem, rng: np.random.Generator, direct: float) -> str:
+def demonstrate(problem: Problem, rng: np.random.Generator, direct: float, passes: int = 1) -> str:
     """
     Answer a problem, rightly.
 
     :param problem: one of :func:`chain_problems`
     :param rng: chooses the way
     :param direct: chance of a direct answer instead of a chain
+    :param passes: how often a chain is written out
     """
     assert isinstance(problem.prompt, str)
-    return f"\\boxed{{{problem.answer}}}" if rng.random() < direct else chain(problem.prompt)
+    return f"\\boxed{{{problem.answer}}}" if rng.random() < direct else chain(problem.prompt, passes)
 
 
-def chain(expression: str) -> str:
+def chain(expression: str, passes: int = 1) -> str:
     """
     Write a sum out; see the top of the module.
 
     :param expression: such as ``"38+12-65="``: terms without a sign of their own
+    :param passes: how often
     :raises ValueError: if it is something else
     """
     if not re.fullmatch(r"\d+([+-]\d+)+=", expression):
@@ -136,7 +106,8 @@ def chain(expression: str) -> str:
     for sign, term in zip(re.findall(r"[+-]", expression), terms, strict=True):
         step, total = _step(total, sign, term)
         text += step
-    return f"{text}\\boxed{{{total}}}"
+    written = text if passes == 1 else "".join(f"{number}:{text}" for number in range(1, passes + 1))
+    return f"{written}\\boxed{{{total}}}"
 
 
 def is_chain(response: str) -> bool:

@@ -20,11 +20,19 @@ from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.generation import Sampling
 from sppo_rl.llm.generation.transformers_backend import TransformersGenerator
 from sppo_rl.llm.models import output_layer
-from sppo_rl.zoo.chains import CHARACTERS, LONG, TINY, Sums, demonstrate, is_chain
+from sppo_rl.zoo.chains import (
+    CHARACTERS,
+    LONG_MAX_NEW_TOKENS,
+    LONG_PASSES,
+    MAX_NEW_TOKENS,
+    MAX_PROMPT_TOKENS,
+    demonstrate,
+    is_chain,
+)
 from sppo_rl.zoo.llm_models import PRIORS
 
 NAME, LONG_NAME = "chain_sum_tiny", "chain_sum_long"
-"""Of the priors that ship, their folders, and the configurations that train them."""
+"""Of the shipped priors, their folders, and the configurations that train them."""
 SHIPPED = PRIORS / NAME
 # named as in Qwen2: AutoTokenizer, which takes the architecture's own class whatever the folder says, would add what it misses
 PAD, EOS = "<|endoftext|>", "<|im_end|>"
@@ -45,6 +53,9 @@ class Recipe:
     :param max_steps: gradient steps at most
     :param steps_between: gradient steps between two measurements
     :param selection_problems: held-out problems in each of these measurements
+    :param start: name of a shipped prior to go on from; ``None`` for random weights
+    :param passes: how often a chain is written out
+    :param max_new_tokens: longest response
     """
 
     problems: int = 30_000
@@ -54,30 +65,19 @@ class Recipe:
     max_steps: int = 3600
     steps_between: int = 150
     selection_problems: int = 256
-
-
-@dataclass(frozen=True)
-class Prior:
-    """
-    What a prior learns, and how.
-
-    :param sums: length of its problems and chains
-    :param recipe: how it is made
-    """
-
-    sums: Sums
-    recipe: Recipe
+    start: str | None = None
+    passes: int = 1
+    max_new_tokens: int = MAX_NEW_TOKENS
 
 
 RECIPES = {
-    NAME: Prior(TINY, Recipe()),
-    LONG_NAME: Prior(
-        LONG, Recipe(direct=0.0, tokens_per_step=4096, max_steps=2000, steps_between=100, selection_problems=128)
+    NAME: Recipe(),
+    LONG_NAME: Recipe(
+        learning_rate=2e-3, tokens_per_step=4096, max_steps=1400, steps_between=100, start=NAME, passes=LONG_PASSES,
+        max_new_tokens=LONG_MAX_NEW_TOKENS,
     ),
-}
-"""Name → what is made under it. The long one answers by chains alone: what it has to learn is not to err in them."""
-SHORTEST = TINY.terms[0]
-"""Terms of the shortest sums among all priors' demonstrations: which term comes next is learned on few of them first."""
+}  # fmt: skip
+"""Name → how what ships under it is made. The long one knows the short chains and learns to write them out again."""
 
 
 @dataclass(frozen=True)
@@ -127,13 +127,13 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token=EOS, pad_token=PAD)
 
 
-def make_config(sums: Sums = TINY) -> Qwen2Config:
+def make_config(max_new_tokens: int = MAX_NEW_TOKENS) -> Qwen2Config:
     """
     Make the architecture: Qwen2's, width 96, three layers, about 340,000 parameters, and rotations fit for a few hundred places.
 
-    :param sums: length of problems and chains, which the positions have to hold
+    :param max_new_tokens: longest response, which the positions have to hold behind a prompt
     """
-    positions = 1 << (sums.max_prompt_tokens + sums.max_new_tokens).bit_length()
+    positions = 1 << (MAX_PROMPT_TOKENS + max_new_tokens).bit_length()
     return Qwen2Config(
         vocab_size=len(CHARACTERS) + 2, hidden_size=96, intermediate_size=256, num_hidden_layers=3, num_attention_heads=4,
         num_key_value_heads=4, max_position_embeddings=positions, tie_word_embeddings=True, initializer_range=0.05,
@@ -146,7 +146,6 @@ def imitate(
     training: Sequence[Problem],
     held_out: Sequence[Problem],
     recipe: Recipe,
-    sums: Sums = TINY,
     seed: int = 0,
     report: Callable[[Stage], None] = lambda stage: None,
 ) -> tuple[Any, Stage]:
@@ -157,7 +156,6 @@ def imitate(
     :param training: problems to demonstrate on
     :param held_out: problems to measure on
     :param recipe: see there
-    :param sums: length of the problems
     :param seed: of weights, demonstrations and samples
     :param report: told of each measurement
     :return: the causal language model of the measurement nearest to the target, and that measurement
@@ -165,8 +163,10 @@ def imitate(
     th.manual_seed(seed)
     rng = np.random.default_rng(seed)
     tokenizer = make_tokenizer()
-    model = AutoModelForCausalLM.from_config(make_config(sums), dtype=th.float32)
-    task = ReasoningTask(held_out, tokenizer, sums.max_prompt_tokens, sums.max_new_tokens)
+    model = AutoModelForCausalLM.from_config(make_config(recipe.max_new_tokens), dtype=th.float32)
+    if recipe.start is not None:
+        model.load_state_dict(AutoModelForCausalLM.from_pretrained(PRIORS / recipe.start, dtype=th.float32).state_dict())
+    task = ReasoningTask(held_out, tokenizer, MAX_PROMPT_TOKENS, recipe.max_new_tokens)
     optimizer = th.optim.AdamW(model.parameters(), lr=recipe.learning_rate, weight_decay=0.01, betas=(0.9, 0.95))
     best: tuple[Stage, dict[str, th.Tensor]] | None = None
     batches = demonstration_batches(training, tokenizer, recipe, rng)
@@ -201,7 +201,7 @@ def demonstration_batches(
 
     :param problems: to demonstrate on; drawn anew for each pool of demonstrations
     :param tokenizer: of the model
-    :param recipe: its ``direct`` and ``tokens_per_step``
+    :param recipe: its ``direct``, ``passes`` and ``tokens_per_step``
     :param rng: draws problems, ways of answering, and the order of batches
     :return: ids (n, T) int64, padded on the right with 0, and the number of prompt tokens in each row (n,) int64
     """
@@ -209,7 +209,7 @@ def demonstration_batches(
         pool = []
         for number in rng.integers(len(problems), size=POOL):
             problem = problems[number]
-            response = demonstrate(problem, rng, recipe.direct)
+            response = demonstrate(problem, rng, recipe.direct, recipe.passes)
             pool.append((tokenizer.encode(problem.prompt), [*tokenizer.encode(response), tokenizer.eos_token_id]))
         pool.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
         batches: list[list[tuple[list[int], list[int]]]] = []

@@ -3,11 +3,12 @@
   sppo-rl pretrain-llm --target 0.15 --seed 0 -o my_priors
   sppo-rl pretrain-llm --prior chain_sum_long -o my_priors
 
-Most demonstrations of chain_sum_tiny give the answer directly, which so small a model cannot learn; the others work it out. The model
-ends up sampling both ways and is seldom right, and reinforcement learning can find out which way pays. Those of chain_sum_long are all
-worked out, in about three hundred characters. Training stops once the sampled success rate on held-out problems reaches the target.
-Written: a Hugging Face folder, and a card of measured rates beside it. Same command, same seed: same weights, on one machine with the
-same packages. Takes three to six minutes of one core, for the long one fifteen.
+Most demonstrations give the answer directly, which so small a model cannot learn; the others work it out. The model ends up sampling
+both ways and is seldom right, and reinforcement learning can find out which way pays. Training stops once its sampled success rate on
+held-out problems reaches the target. Written: a Hugging Face folder, and a card of measured rates beside it. Same command, same seed:
+same weights, on one machine with the same packages. Takes three to six minutes of one core.
+
+chain_sum_long goes on from the shipped chain_sum_tiny and writes every chain out four times: as hard, and four times as long.
 """
 
 from __future__ import annotations
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
 CARD_SEED = 3
 """Of the problems on the card: none of them has chosen the weights."""
-MEASURED = 2000
-"""Problems on the card, unless told otherwise."""
 SELECTION_SEED = 4
 
 
@@ -38,7 +37,7 @@ def pretrain(
     target: float = 0.15,
     seed: int = 0,
     output: str | Path = "priors",
-    problems: int = MEASURED,
+    problems: int = 2000,
     report: Callable[[str], None] = print,
     recipe: Recipe | None = None,
     prior: str = "chain_sum_tiny",
@@ -58,28 +57,30 @@ def pretrain(
     """
     from sppo_rl.envs.reasoning.bandit import ReasoningTask
     from sppo_rl.zoo import llm_prior
-    from sppo_rl.zoo.chains import DIGITS, chain_problems
+    from sppo_rl.zoo.chains import DIGITS, MAX_PROMPT_TOKENS, TERMS, chain_problems
     from sppo_rl.zoo.llm_prior_card import LanguagePriorCard
 
     if not 0.0 < target <= 1.0:
         raise UsageError(f"The target is a success rate between 0 and 1, got {target}.")
     if problems < 1:
         raise UsageError(f"The card needs at least one problem, got {problems}.")
-    if prior not in llm_prior.RECIPES:
-        raise UsageError(
-            f"There is no recipe of a prior {prior!r}.{suggestion(prior, llm_prior.RECIPES)} Known: {', '.join(llm_prior.RECIPES)}."
-        )
-    sums, recipe = llm_prior.RECIPES[prior].sums, recipe or llm_prior.RECIPES[prior].recipe
-    low, high = sums.terms
-    of_terms = "" if low == llm_prior.SHORTEST else f" of {llm_prior.SHORTEST} to {high} terms"
-    counted = [] if problems == MEASURED else ["-n", str(problems)]
+    known = llm_prior.RECIPES
+    if prior not in known:
+        raise UsageError(f"There is no recipe of a prior {prior!r}.{suggestion(prior, known)} Known: {', '.join(known)}.")
+    recipe = recipe or known[prior]
     named = [] if prior == llm_prior.NAME else ["--prior", prior]
+    start = f"From {recipe.start}: " if recipe.start else ""
+    written = (
+        "(sums written out digit by digit)"
+        if recipe.passes == 1
+        else f"(sums written out digit by digit, {recipe.passes} times)"
+    )
     # the order of sums, and so the weights, would depend on the number of threads
     with torch_threads(1):
-        training = chain_problems(recipe.problems, seed, min_terms=llm_prior.SHORTEST, max_terms=high)
-        selection = chain_problems(recipe.selection_problems, SELECTION_SEED, held_out=True, min_terms=low, max_terms=high)
+        training = chain_problems(recipe.problems, seed=seed)
+        selection = chain_problems(recipe.selection_problems, seed=SELECTION_SEED, held_out=True)
         model, stage = llm_prior.imitate(
-            target, training, selection, recipe, sums, seed,
+            target, training, selection, recipe, seed,
             report=lambda stage: report(f"{stage.step:>6} steps   loss {stage.loss:.3f}   pass@1 {stage.sampled.rate:.3f}"),
         )  # fmt: skip
         if stage.sampled.rate < target:
@@ -92,24 +93,13 @@ def pretrain(
             model.save_pretrained(folder)
             tokenizer.save_pretrained(folder)
         report(f"wrote {folder}; measuring it on {problems:,} problems, sampled and greedy")
-        held_out = chain_problems(problems, CARD_SEED, held_out=True, min_terms=low, max_terms=high)
-        task = ReasoningTask(held_out, tokenizer, sums.max_prompt_tokens, sums.max_new_tokens)
+        held_out = chain_problems(problems, seed=CARD_SEED, held_out=True)
+        task = ReasoningTask(held_out, tokenizer, MAX_PROMPT_TOKENS, recipe.max_new_tokens)
         config = model.config
         card = LanguagePriorCard(
-            task=f"reasoning_gym chain_sum, {low} to {high} terms of {DIGITS[0]} or {DIGITS[1]} digits",
+            task=f"reasoning_gym chain_sum, {TERMS[0]} to {TERMS[1]} terms of {DIGITS[0]} or {DIGITS[1]} digits",
             command=shlex.join(
-                [
-                    "sppo-rl",
-                    "pretrain-llm",
-                    *named,
-                    "--target",
-                    f"{target:g}",
-                    "--seed",
-                    str(seed),
-                    "-o",
-                    str(output),
-                    *counted,
-                ]
+                ["sppo-rl", "pretrain-llm", *named, "--target", f"{target:g}", "--seed", str(seed), "-o", str(output)]
             ),
             date=provenance.today(),
             network=(
@@ -118,12 +108,12 @@ def pretrain(
             ),
             parameters=sum(parameter.numel() for parameter in model.parameters()),
             demonstrations=(
-                f"{recipe.problems:,} problems{of_terms}, drawn with replacement; {recipe.direct:.0%} answered directly, the others by "
-                "chains (sums written out digit by digit), all of them right"
+                f"{recipe.problems:,} problems, drawn with replacement; {recipe.direct:.0%} answered directly, the others by chains "
+                f"{written}, all of them right"
             ),
             imitation=(
-                f"AdamW {recipe.learning_rate:g}, {stage.step:,} steps of at most {recipe.tokens_per_step:,} tokens, last step's loss "
-                f"{stage.loss:.3f} nats a token"
+                f"{start}AdamW {recipe.learning_rate:g}, {stage.step:,} steps of at most {recipe.tokens_per_step:,} tokens, last step's "
+                f"loss {stage.loss:.3f} nats a token"
             ),
             target=target,
             sampled=llm_prior.measure(model, task, seed=CARD_SEED),
@@ -151,9 +141,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "-n",
         "--problems",
         type=int,
-        default=MEASURED,
+        default=2000,
         metavar="N",
-        help="held-out problems for the rates on the card (default %(default)s)",
+        help="held-out problems for the rates on the card (default 2000)",
     )
 
 

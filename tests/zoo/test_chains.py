@@ -16,8 +16,11 @@ from sppo_rl.envs.reasoning import Problem
 from sppo_rl.zoo.chains import (
     CHARACTERS,
     DIGITS,
-    LONG,
-    TINY,
+    LONG_MAX_NEW_TOKENS,
+    LONG_PASSES,
+    MAX_NEW_TOKENS,
+    MAX_PROMPT_TOKENS,
+    TERMS,
     chain,
     chain_problems,
     demonstrate,
@@ -83,6 +86,16 @@ def test_known_chains() -> None:
     assert chain("0-7-0=") == "0-7:7-0:7-0=7>-7;-7-0:7-0:7-0=7>-7;\\boxed{-7}"
 
 
+def test_a_long_chain_is_the_chain_four_times(problems: list[Problem]) -> None:
+    steps = "38+12:8+2=10,3+1+1=5>50;50-65:65-50:5-0=5,6-5=1>-15;"
+    assert chain("38+12-65=", LONG_PASSES) == f"1:{steps}2:{steps}3:{steps}4:{steps}\\boxed{{-15}}"
+    lengths = [len(chain(str(problem.prompt), LONG_PASSES)) for problem in problems]
+    assert 300 < np.mean(lengths) < 500
+    assert max(lengths) < LONG_MAX_NEW_TOKENS
+    rng = np.random.default_rng(0)
+    assert demonstrate(problems[0], rng, 0.0, LONG_PASSES) == chain(str(problems[0].prompt), LONG_PASSES)
+
+
 @pytest.mark.parametrize("expression", ["38+12", "-3+4=", "3*4=", "3++4=", "=", "3 + 4 =", "7="])
 def test_other_expressions_are_refused(expression: str) -> None:
     with pytest.raises(ValueError, match=re.escape(repr(expression))):
@@ -101,12 +114,12 @@ def test_problems_are_what_they_are_said_to_be(problems: list[Problem]) -> None:
         prompt = problem.prompt
         assert isinstance(prompt, str)
         assert int(problem.answer) == eval(prompt.rstrip("="))
-        assert len(prompt) <= TINY.max_prompt_tokens
+        assert len(prompt) <= MAX_PROMPT_TOKENS
         numbers = re.findall(r"\d+", prompt)
         terms.add(len(numbers))
         digits |= {len(number) for number in numbers}
         assert set(prompt) <= set(CHARACTERS)
-    assert (min(terms), max(terms)) == TINY.terms
+    assert (min(terms), max(terms)) == TERMS
     assert (min(digits), max(digits)) == DIGITS
 
 
@@ -118,25 +131,6 @@ def test_the_harder_half_has_terms_of_two_digits_only() -> None:
     assert not any(is_held_out(str(problem.prompt)) for problem in hard)
     with pytest.raises(ValueError, match=r"min_digits must be 1 or 2, got 3"):
         chain_problems(10, min_digits=3)
-
-
-def test_long_problems_fit_their_limits_and_ask_for_hundreds_of_characters() -> None:
-    low, high = LONG.terms
-    problems = chain_problems(2000, seed=5, min_terms=low, max_terms=high)
-    prompts = [str(problem.prompt) for problem in problems]
-    assert {len(re.findall(r"\d+", prompt)) for prompt in prompts} == set(range(low, high + 1))
-    assert max(map(len, prompts)) <= LONG.max_prompt_tokens
-    lengths = [len(chain(prompt)) for prompt in prompts]
-    assert 300 < np.mean(lengths) < 500
-    assert max(lengths) < LONG.max_new_tokens
-    for prompt in prompts[:200]:
-        check_chain(prompt)
-
-
-@pytest.mark.parametrize(("low", "high"), [(1, 6), (5, 4)])
-def test_lengths_that_no_sum_has_are_refused(low: int, high: int) -> None:
-    with pytest.raises(ValueError, match=f"in this order, got {low} and {high}"):
-        chain_problems(10, min_terms=low, max_terms=high)
 
 
 def test_equal_seeds_give_equal_problems_and_others_do_not(problems: list[Problem]) -> None:
@@ -156,13 +150,7 @@ def test_held_out_problems_are_never_trained_on(problems: list[Problem]) -> None
     assert all(is_held_out(str(problem.prompt)) for problem in held_out)
     assert not any(map(is_held_out, map(str, trained)))
     drawn = reasoning_gym.create_dataset(
-        "chain_sum",
-        size=4000,
-        seed=0,
-        min_terms=TINY.terms[0],
-        max_terms=TINY.terms[1],
-        min_digits=DIGITS[0],
-        max_digits=DIGITS[1],
+        "chain_sum", size=4000, seed=0, min_terms=TERMS[0], max_terms=TERMS[1], min_digits=DIGITS[0], max_digits=DIGITS[1]
     )
     share = np.mean([is_held_out(entry["metadata"]["expression"].replace(" ", "") + "=") for entry in drawn])
     assert abs(share - 1 / 8) < 0.03
@@ -179,7 +167,7 @@ def test_the_verifier_accepts_every_demonstration(direct: float, problems: list[
         assert boxed is not None
         assert task.score_answer(boxed.group(1), problem.columns["entry"]) == 1.0
         assert set(response) <= set(CHARACTERS)
-        assert len(response) < TINY.max_new_tokens
+        assert len(response) < MAX_NEW_TOKENS
     chains = np.mean([is_chain(response) for response in responses])
     assert chains == pytest.approx(1 - direct, abs=0.1)
 
