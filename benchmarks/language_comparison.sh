@@ -9,8 +9,9 @@ studies=("$@")
 [ ${#studies[@]} -gt 0 ] || studies=(equal_responses equal_prompts)
 for study in "${studies[@]}"; do
   folder=runs/language/$study
-  # sppo and ppo are the same runs in all studies but those with problems of their own
-  if [ "$study" != equal_responses ] && ! grep -q '^  problems:' "benchmarks/language/$study.yml"; then
+  # sppo and ppo are the same runs in all studies of the tiny task but those with problems of their own
+  if [ "$study" != equal_responses ] && grep -q '^config: chain_sum_tiny$' "benchmarks/language/$study.yml" &&
+    ! grep -q '^  problems:' "benchmarks/language/$study.yml"; then
     for variant in sppo ppo; do
       finished=runs/language/equal_responses/runs/$variant
       if [ -d "$finished" ] && [ ! -d "$folder/runs/$variant" ]; then
