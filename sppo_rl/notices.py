@@ -19,9 +19,11 @@ WORTH_LOSING = 0.5
 class Notices:
     """What has been told so far: each method gives a message when there is something to tell, and never the same one twice."""
 
+    # of the class: a model saved before there were such counters is loaded without them
+    _best_share: float = 0.0
+    _failures_in_a_row: int = 0
+
     def __init__(self) -> None:
-        self._best_share = 0.0
-        self._failures_in_a_row = 0
         self._told_groups = False
         self._told_cut = False
 
@@ -50,7 +52,7 @@ class Notices:
         return (
             f"not one success in the last {self._failures_in_a_row} episodes, where an update before had {self._best_share:.0%}: what had "
             "been learned is lost, and failures alone bring nothing back. Stop, load a checkpoint from before, and go on with a lower "
-            "learning_rate or, where it is off, with normalize_advantage=True."
+            "learning_rate; SPPO and PPO also with normalize_advantage=True, where it is off."
         )
 
     def groups(self, contexts: Tensors, group_size: int, greedy_contexts: Tensors | None = None) -> str | None:

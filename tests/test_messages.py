@@ -297,6 +297,14 @@ def test_a_success_that_is_lost_is_said(shares: list[float], said: bool) -> None
         assert [number for number, message in enumerate(told) if message] == [needed - 1][: len(expected)]
 
 
+def test_a_model_saved_with_other_counters_goes_on() -> None:
+    """What an older version pickled has its own attributes and no others."""
+    old = Notices.__new__(Notices)
+    vars(old).update(_any_success=True, _episodes=64, _told_groups=False, _told_cut=False)
+    assert old.outcomes(th.zeros(4), None) is None
+    assert old.outcomes(th.ones(4), None) is None
+
+
 @pytest.mark.parametrize("batched", [True, False], ids=["by id", "made by the user"])
 def test_the_notice_names_prior_and_dense_twin(batched: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sppo_rl.notices.EPISODES_BEFORE_NOTICE", 4)
