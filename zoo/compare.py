@@ -66,7 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help=f"of {options.algorithms_help()} (default: sppo ppo sb3-ppo)",
     )
-    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default 5)")
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="number of seeds (default 5)")
+    parser.add_argument(
+        "--first-seed", type=int, default=0, metavar="N", help="count from this one on, to share seeds among machines (default 0)"
+    )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--episodes", type=int, metavar="N", help="length of a run in episodes")
     length.add_argument("--timesteps", type=int, metavar="N", help="length in environment steps (default: the YAML files')")
@@ -88,6 +91,8 @@ def run(arguments: argparse.Namespace) -> int:
     """
     if arguments.seeds < 1 or arguments.jobs < 1:
         raise UsageError(f"--seeds and --jobs must be at least 1, got {arguments.seeds} and {arguments.jobs}.")
+    if arguments.first_seed < 0:
+        raise UsageError(f"--first-seed must be at least 0, got {arguments.first_seed}.")
     overrides = overrides_by_algorithm(arguments.algos, parse_overrides(arguments.hyperparams))
     specs = [
         RunSpec(
@@ -103,7 +108,7 @@ def run(arguments: argparse.Namespace) -> int:
             eval_episodes=arguments.eval_episodes,
         ).check()
         for env_id in arguments.env
-        for seed in range(arguments.seeds)
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
         for algo in arguments.algos
     ]
     provenance.record(arguments.output)

@@ -60,6 +60,7 @@ def weights(model):
         (["compare", "--env", CARTPOLE, "--algos", "sppo", "p-po"], 1, "Did you mean 'ppo'"),
         (["compare", "--env", CARTPOLE, "--algos", "sppo", "--hyperparams", "ppo.gamma=1"], 1, "takes no part"),
         (["compare", "--env", CARTPOLE, "--seeds", "0"], 1, "must be at least 1, got 0"),
+        (["compare", "--env", CARTPOLE, "--first-seed", "-1"], 1, "--first-seed must be at least 0, got -1"),
         (["plot", "nowhere"], 1, "no results at nowhere"),
         (["train", "--env", CARTPOLE, "--device", "gpu"], 1, "device must be cpu, cuda, auto"),
         (["evaluate", "--env", CARTPOLE, "--agent", "--algo", "grpo"], 1, "--algo belongs to a --model"),

@@ -80,6 +80,11 @@ def test_results_are_those_of_all_runs_of_the_folder(tmp_path, done, capsys):
     assert (len(done), len(runs(tmp_path))) == (before, 6)
 
 
+def test_seeds_may_be_shared_among_machines(tmp_path, done):
+    assert main([*words(tmp_path / "here", "sppo", seeds=2), "--first-seed", "3"]) == 0
+    assert runs(tmp_path / "here") == [(CARTPOLE, "sppo", 3), (CARTPOLE, "sppo", 4)]
+
+
 def test_runs_of_another_length_are_left_out_and_named(tmp_path, done, capsys):
     assert main(words(tmp_path, "ppo", episodes=300)) == 0
     assert main(words(tmp_path, "sppo")) == 0
