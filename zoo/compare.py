@@ -68,7 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, default=5, metavar="N", help="number of seeds (default 5)")
     parser.add_argument(
-        "--first-seed", type=int, default=0, metavar="N", help="count from this one on, to share seeds among machines (default 0)"
+        "--first-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="count from this one on, to share seeds among machines (default 0)",
     )
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--episodes", type=int, metavar="N", help="length of a run in episodes")
