@@ -7,7 +7,8 @@ Each FOLDER is what 'sppo-rl compare' wrote: results.csv, and beside it, where t
 summary.csv (failed runs) and provenance.json (the exact commands). The page shows learning curves over episodes, environment steps and
 seconds; interquartile means, performance profiles and probabilities of improvement with stratified bootstrap intervals (rliable);
 and the table of each task. A task that reports no success is shown by its mean return, and left out of what goes over all tasks.
-report.md has its plots beside it; report.html holds all in one file.
+report.md has its plots beside it; report.html holds all in one file; summary.csv has the figures of the tasks' tables. Folders may
+share a task: the seeds of several machines ('compare --first-seed') count together.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import base64
 import html
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -40,6 +42,7 @@ from sppo_rl.zoo.results import (
     read_results,
     reports_success,
     summarize,
+    summary_csv,
     write_atomically,
 )
 from sppo_rl.zoo.tables import markdown_table
@@ -79,7 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def write_report(folders: Sequence[Path], output: Path, title: str, reference: str | None = None) -> None:
     """
-    Write ``report.md`` with its plots, and ``report.html``.
+    Write ``report.md`` with its plots, ``report.html`` and ``summary.csv``.
 
     :param folders: of comparisons; no two may hold the same run
     :param output: folder, made if it does not exist
@@ -91,7 +94,10 @@ def write_report(folders: Sequence[Path], output: Path, title: str, reference: s
     if reference is not None and all(row["algo"] != reference for row in rows):
         raise UsageError(f"{reference!r} took no part: {', '.join(dict.fromkeys(row['algo'] for row in rows))} did.")
     references = {env: of for folder in folders for env, of in read_references(folder).items()}
-    failed = {key: count for folder in folders for key, count in read_failures(folder).items()}
+    failed: Counter[tuple[str, str]] = Counter()
+    for folder in folders:
+        failed.update(read_failures(folder))
+    summaries = summarize(rows, failed)
     output.mkdir(parents=True, exist_ok=True)
     for x in CURVE_AXES:
         plot_comparison(rows, output / f"curves_{x}.png", x, references)
@@ -104,13 +110,14 @@ def write_report(folders: Sequence[Path], output: Path, title: str, reference: s
         *(f"![success against {x}](curves_{x}.png)" for x in CURVE_AXES),
         "## Task by task",
         _by_task(rows),
-        control_table.markdown(summarize(rows, failed), references),
+        control_table.markdown(summaries, references),
         "## How it was made",
         _commands(folders),
     ]
     text = "\n\n".join(part.strip() for part in parts if part) + "\n"
     write_atomically(output / "report.md", text)
     write_atomically(output / "report.html", to_html(text, title, output))
+    write_atomically(output / "summary.csv", summary_csv(summaries))
 
 
 def _rows(folders: Sequence[Path]) -> list[Row]:

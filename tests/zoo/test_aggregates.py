@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from rliable.library import get_interval_estimates
+from rliable.metrics import probability_of_improvement
 
+from sppo_rl.zoo import aggregates
 from sppo_rl.zoo.aggregates import (
     interquartile_means,
     performance_profiles,
@@ -75,6 +78,18 @@ def test_probability_of_improvement_counts_pairs():
     assert list(got) == ["ppo"]
     assert got["ppo"].value == pytest.approx(0.75)
     assert got["ppo"].low < 0.75 < got["ppo"].high
+
+
+def test_probability_of_improvement_is_that_of_rliable(monkeypatch):
+    monkeypatch.setattr(aggregates, "REPEATS", 50)
+    rng = np.random.default_rng(0)
+    one, other = rng.integers(0, 4, (5, 3)) / 4, rng.integers(0, 4, (6, 3)) / 4
+    got = probabilities_of_improvement({"sppo": one, "ppo": other}, "sppo")["ppo"]
+    np.random.seed(0)  # noqa: NPY002
+    values, intervals = get_interval_estimates(
+        {"ppo": (one, other)}, lambda x, y: np.array([probability_of_improvement(x, y)]), reps=50
+    )
+    assert (got.value, got.low, got.high) == pytest.approx((values["ppo"][0], *intervals["ppo"][:, 0]))
 
 
 def test_profiles_are_fractions_above_the_threshold():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import json
 import re
 
@@ -23,13 +24,13 @@ def _quick(monkeypatch):
 HEADER = "env,algo,seed,episodes,timesteps,seconds,success,greedy_success\n"
 
 
-def comparison(folder, env, finals, failed=0):
+def comparison(folder, env, finals, failed=0, first_seed=0):
     """A folder with runs of two evaluations."""
     folder.mkdir()
     lines = [
         f"{env},{algo},{seed},{episodes},{episodes * 10},{episodes / 10},{success},\n"
         for algo, successes in finals.items()
-        for seed, final in enumerate(successes)
+        for seed, final in enumerate(successes, first_seed)
         for episodes, success in ((0, 0.1), (100, final))
     ]
     (folder / "results.csv").write_text(HEADER + "".join(lines))
@@ -101,6 +102,18 @@ def test_a_run_given_twice_and_an_unknown_reference_are_refused(folders, tmp_pat
     with pytest.raises(UsageError, match="'rloo' took no part: sppo, ppo, grpo did"):
         write_report(folders, tmp_path / "out", "T", "rloo")
     assert not (tmp_path / "out").exists()
+
+
+def test_seeds_of_two_machines_count_together(folders, tmp_path):
+    more = comparison(tmp_path / "more", "A", {"sppo": [0.1], "ppo": [0.6]}, failed=1, first_seed=3)
+    write_report([*folders, more], tmp_path / "out", "A page")
+    with open(tmp_path / "out" / "summary.csv") as file:
+        rows = {(row["env"], row["algo"]): row for row in csv.DictReader(file)}
+    assert set(rows) == {("A", "sppo"), ("A", "ppo"), ("B", "sppo"), ("B", "ppo"), ("B", "grpo")}
+    assert (rows["A", "sppo"]["seeds"], rows["A", "sppo"]["failed"]) == ("4", "3")
+    assert float(rows["A", "sppo"]["success"]) == pytest.approx(0.55)
+    assert float(rows["A", "ppo"]["success"]) == pytest.approx(0.45)
+    assert "4 (3 failed)" in (tmp_path / "out" / "report.md").read_text()
 
 
 def test_the_command_writes_both_files(folders, tmp_path, capsys):
