@@ -17,7 +17,7 @@ from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.envs.reasoning import MathReasoningEnv, MathReasoningVecEnv
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
-from sppo_rl.llm.loading import load_tokenizer
+from sppo_rl.envs.reasoning.encoding import load_tokenizer
 from sppo_rl.zoo.llm_check import check
 from sppo_rl.zoo.llm_config import LanguageConfig, config_of, problems_of
 from sppo_rl.zoo.llm_evaluation import ResponseEvaluation, as_results, table

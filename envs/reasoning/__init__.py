@@ -1,7 +1,8 @@
 """
 Mathematical reasoning as a bandit: one response, one verified outcome. Imports neither transformers nor datasets.
 
-- environments: ``env`` (one copy), ``vec`` (all responses of an update), ``bandit`` (what both share), ``order`` (of the problems)
+- environments: ``env`` (one copy), ``vec`` (all responses of an update), ``bandit`` (what both share), ``order`` (of the problems),
+  ``encoding`` (what is asked of a tokenizer)
 - problems: ``problems``, ``golds`` (their answers), ``benchmarks`` (the paper's data sets), ``gym_tasks`` (reasoning_gym's)
 - judging: ``rewards`` (scorers, and reward functions of others), :mod:`.verifier`
 """

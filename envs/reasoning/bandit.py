@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from sppo_rl.envs.reasoning.problems import Problem, check_round_trip, decode, fit
+from sppo_rl.envs.reasoning.encoding import check_round_trip, decode, fit, load_tokenizer
+from sppo_rl.envs.reasoning.problems import Problem
 from sppo_rl.envs.reasoning.rewards import Scorer, as_scorer, score_batch
 from sppo_rl.envs.reasoning.verifier import VerifierPool
 
@@ -56,9 +57,6 @@ class ReasoningTask:
         if not problems:
             raise ValueError("No problems were given.")
         if isinstance(tokenizer, str | PathLike):
-            # transformers takes seconds to import, and a tokenizer that is there already does not need it
-            from sppo_rl.llm.loading import load_tokenizer
-
             tokenizer = load_tokenizer(tokenizer)
         self.tokenizer = tokenizer
         self.problems, self.encoded, self.dropped = fit(problems, tokenizer, max_prompt_tokens, use_chat_template)

@@ -12,8 +12,8 @@ import torch as th
 from torch import nn
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 
-from sppo_rl.envs.reasoning.problems import Problem, prompt_ids
-from sppo_rl.llm.loading import load_tokenizer
+from sppo_rl.envs.reasoning.encoding import load_tokenizer, prompt_ids
+from sppo_rl.envs.reasoning.problems import Problem
 from sppo_rl.llm.lora import LoraOptions, add_lora, save_merged
 from sppo_rl.llm.models import ModelSource, Saved, critic_model, head_of, remove_dropout
 from sppo_rl.llm.options import check_vocabulary

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import torch as th
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
+from transformers import PreTrainedModel
 
+from sppo_rl.envs.reasoning.encoding import load_tokenizer
 from sppo_rl.llm.models import causal_model
 
-_PROBE = "What is 1 + 2?\n\tx_1 = \\boxed{3},  100 %"
-"""Text that tokenizers with different rules for white space, digits or punctuation cut differently."""
 _FINGERPRINT_VALUES = 1024
 """Values of each parameter that a fingerprint is made of."""
 
@@ -28,23 +26,6 @@ def exported(source: str | Path, part: str) -> Path | None:
     """
     folder = Path(source) / part
     return folder if (folder / "config.json").is_file() else None
-
-
-def load_tokenizer(source: str | PathLike[str]) -> Any:
-    """
-    Load a tokenizer as its folder describes it.
-
-    ``AutoTokenizer`` chooses a class by the model's architecture, which may replace the pre-tokenizer that a local folder came with (a
-    character tokenizer beside a Qwen2 model loses white space). Where the two disagree, the folder's own ``tokenizer.json`` counts.
-
-    :param source: hub name or local folder
-    """
-    tokenizer = AutoTokenizer.from_pretrained(source)
-    if (Path(source) / "tokenizer.json").is_file():
-        as_saved = PreTrainedTokenizerFast.from_pretrained(source)
-        if tokenizer.encode(_PROBE) != as_saved.encode(_PROBE):
-            return as_saved
-    return tokenizer
 
 
 def load_policy(source: str | Path, device: th.device | str = "cpu") -> tuple[PreTrainedModel, Any]:

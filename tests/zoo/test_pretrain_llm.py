@@ -16,8 +16,9 @@ import torch as th
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
+from sppo_rl.envs.reasoning.encoding import load_tokenizer
 from sppo_rl.evaluation import wilson_interval
-from sppo_rl.llm.loading import load_policy, load_tokenizer
+from sppo_rl.llm.loading import load_policy
 from sppo_rl.zoo.chains import CHARACTERS, MAX_PROMPT_TOKENS, chain_problems, is_chain
 from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.llm_models import PRIORS
