@@ -1,9 +1,10 @@
-"""Some of SPPO's runs on MountainCar lose the prior's success in the first hundred episodes and never find it again: what keeps them?
+"""Some of SPPO's runs on MountainCar and on Pendulum lose what the prior could do and never find it again: what keeps them?
 
-The starting point there begins with a critic that says .5 where a fifth of the episodes succeed, so that an update of eight failures pushes
-away, with −.5 each, whatever was done. Tried: a critic that begins at the first update's success rate, normalised advantages (an update's
-mean is taken away, so that it cannot push everything away), and both. Task, starting points, episodes and evaluations are those of
-``control_comparison.sh``; seeds 0 to 19, of which that has the first ten.
+Its advantage is the outcome less the critic's value, and where the critic is wrong about all episodes of an update, that pushes away (or
+towards) everything that was done. Tried against it: advantages whose mean over the update is taken away (``"center"``), those that are
+scaled as well, as PPO's are, and on MountainCar, where the starting point's critic says .5 at first, one that begins at the first update's
+success rate. Starting points, episodes and evaluations are those of ``control_comparison.sh``; seeds 0 to 19, of which that has the first
+ten.
 
     python benchmarks/lost_runs.py
 """
@@ -16,38 +17,36 @@ from pathlib import Path
 
 from variants import Variants, compare_variants
 
-ENV, EPISODES, EVALUATIONS, EVALUATION_EPISODES = "sppo_rl/MountainCar-v0", 1000, 10, 100
-NORMALISED, FIRST_BATCH = {"normalize_advantage": True}, {"critic_init": "first_batch"}
-VARIANTS: Variants = {
+EPISODES, EVALUATIONS, EVALUATION_EPISODES = 1000, 10, 100
+_SHARED: Variants = {
     "SPPO": ("sppo", {}),
-    "SPPO, critic from the first batch": ("sppo", FIRST_BATCH),
-    "SPPO, normalised": ("sppo", NORMALISED),
-    "SPPO, both": ("sppo", {**NORMALISED, **FIRST_BATCH}),
-    "PPO (ours)": ("ppo", {}),
+    "SPPO, centered": ("sppo", {"normalize_advantage": "center"}),
+    "SPPO, normalised": ("sppo", {"normalize_advantage": True}),
+}
+TASKS: dict[str, Variants] = {
+    "MountainCar": {**_SHARED, "SPPO, critic from the first batch": ("sppo", {"critic_init": "first_batch"})},
+    "Pendulum": _SHARED,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", default=list(TASKS), metavar="TASK", help=f"of {', '.join(TASKS)}; all by default")
     parser.add_argument("--seeds", type=int, default=20, help="how many of them")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/lost_runs"))
     parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "results" / "lost_runs")
     arguments = parser.parse_args()
+    unknown = set(arguments.tasks) - set(TASKS)
+    if unknown:
+        parser.error(f"no task {', '.join(sorted(unknown))}; there are {', '.join(TASKS)}")
     words = ["python", "benchmarks/lost_runs.py", *sys.argv[1:]]
-    every = EPISODES // EVALUATIONS
-    compare_variants(
-        VARIANTS,
-        ENV,
-        range(arguments.seeds),
-        EPISODES,
-        every,
-        EVALUATION_EPISODES,
-        arguments.work,
-        arguments.out,
-        arguments.jobs,
-        words,
-    )
+    every, evaluated = EPISODES // EVALUATIONS, EVALUATION_EPISODES
+    for task in arguments.tasks:
+        work, out, seeds = arguments.work / task, arguments.out / task, range(arguments.seeds)
+        compare_variants(
+            TASKS[task], f"sppo_rl/{task}-v0", seeds, EPISODES, every, evaluated, work, out, arguments.jobs, words
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """The paper's own number of episodes on PrecisionCartPole200, with the settings that short runs found: does what was learned stay?
 
-SPPO and PPO as tuned by ``tuned_comparison.py``; SPPO with a learning rate that falls to 0, with normalised advantages, and with a limit on
-an update's KL divergence. Seeds that no trial of the tuning saw.
+SPPO and PPO as tuned by ``tuned_comparison.py``; SPPO with a learning rate that falls to 0, with normalised advantages, with their mean alone
+taken away, and with a limit on an update's KL divergence. Seeds that no trial of the tuning saw.
 
     python benchmarks/paper_budget.py --seeds 3
 """
@@ -27,6 +27,7 @@ def variants() -> Variants:
         "SPPO": ("sppo", sppo),
         "SPPO, learning rate falling to 0": ("sppo", {**sppo, "learning_rate": f"lin_{sppo['learning_rate']}"}),
         "SPPO, normalised": ("sppo", {**sppo, "normalize_advantage": True}),
+        "SPPO, centered": ("sppo", {**sppo, "normalize_advantage": "center"}),
         "SPPO, target_kl .02": ("sppo", {**sppo, "target_kl": 0.02}),
         "PPO (ours)": ("ppo", ppo),
     }

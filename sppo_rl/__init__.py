@@ -5,7 +5,7 @@ What is in which module; each begins with what it is for:
 
 - the algorithms: ``sppo``, ``baselines``; what they share: ``algorithm`` (advantages and training) on ``episodic`` (``learn()`` and
   collection), ``parameters``, ``schedules``, ``notices``
-- the mathematics, as pure functions: ``advantages``, ``losses``
+- the mathematics, as pure functions: ``advantages``, ``losses``; what each algorithm asks of the engine: ``estimators``
 - environments and episodes: ``vec_env``, ``collection``, ``episodes``, ``batches``
 - policies: the contract ``sequence_policy``, those for control ``policies``, the critic's units ``value_scale``, the weights that training
   began with ``reference``

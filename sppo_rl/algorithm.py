@@ -9,11 +9,11 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 
-from sppo_rl.advantages import AdvantageEstimator
 from sppo_rl.batches import batch_metrics, make_batch
 from sppo_rl.collection import LONGEST_EPISODE
 from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, as_tensors
 from sppo_rl.episodic import EpisodicAlgorithm
+from sppo_rl.estimators import AdvantageEstimator
 from sppo_rl.losses import require_finite, truncated_importance
 from sppo_rl.parameters import check_parameters, check_spaces
 from sppo_rl.policies import as_sequence_policy

@@ -10,8 +10,8 @@ from typing import Any
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 
-from sppo_rl.advantages import DecisionLevel, GreedyBaseline, GroupNormalized, LeaveOneOut
 from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.estimators import DecisionLevel, GreedyBaseline, GroupNormalized, LeaveOneOut, Normalization
 
 
 class PPO(SequenceAlgorithm):
@@ -24,7 +24,8 @@ class PPO(SequenceAlgorithm):
     :param env: as there
     :param gamma: discount; 1 as in the paper's runs
     :param gae_lambda: λ of GAE; 1 as in the paper's runs
-    :param normalize_advantage: shift and scale the advantages of an update to mean 0 and deviation 1, as SB3 and verl do
+    :param normalize_advantage: shift and scale the advantages of an update to mean 0 and deviation 1, as SB3 and verl do; ``"center"``
+        shifts alone
     :param critic_loss: ``"mse"`` or ``"bce"``
     :param kwargs: the engine's other parameters
     """
@@ -35,7 +36,7 @@ class PPO(SequenceAlgorithm):
         env: GymEnv | str | None,
         gamma: float = 1.0,
         gae_lambda: float = 1.0,
-        normalize_advantage: bool = True,
+        normalize_advantage: Normalization = True,
         critic_loss: str = "mse",
         **kwargs: Any,
     ):

@@ -21,10 +21,10 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
 
-from sppo_rl.advantages import AdvantageEstimator
 from sppo_rl.callbacks import ProgressBar
 from sppo_rl.collection import collect_episodes
 from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, as_tensors, first_observations
+from sppo_rl.estimators import AdvantageEstimator
 from sppo_rl.notices import Notices
 from sppo_rl.policies import CnnPolicy, MlpPolicy, MultiInputPolicy, SequencePolicy
 from sppo_rl.schedules import as_schedule

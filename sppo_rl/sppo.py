@@ -8,9 +8,9 @@ import torch as th
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 
-from sppo_rl.advantages import AdvantageEstimator, Hybrid, SequenceLevel
 from sppo_rl.algorithm import FloatOrSchedule, SequenceAlgorithm
 from sppo_rl.collection import LONGEST_EPISODE
+from sppo_rl.estimators import AdvantageEstimator, Hybrid, Normalization, SequenceLevel
 
 
 class SPPO(SequenceAlgorithm):
@@ -42,7 +42,8 @@ class SPPO(SequenceAlgorithm):
     :param max_grad_norm: gradients are clipped to this norm, actor and critic each on its own
     :param target_kl: the actor's epochs end when the approximate KL divergence exceeds 1.5 times this
     :param advantage: ``"residual"`` for ``R - V``, ``"standardized"`` for ``(R - V) / sqrt(V (1 - V))``
-    :param normalize_advantage: shift and scale the advantages of an update to mean 0 and deviation 1, as PPO's are; not in the paper
+    :param normalize_advantage: ``True`` shifts and scales the advantages of an update to mean 0 and deviation 1, as PPO's are; ``"center"``
+        shifts alone, which mends a critic that is wrong about all of them; not in the paper
     :param hybrid: α of a mixture with PPO, ``(1 - α) (R - V(s)) + α A_t``, which takes a critic on every state: 0 is SPPO, 1 is
         :class:`~sppo_rl.baselines.PPO`, which normalises; see :func:`~sppo_rl.advantages.hybrid`
     :param gae_lambda: λ of the mixture's ``A_t``; 1 gives ``R - V(s_t)``, less trades its noise for the critic's errors
@@ -81,7 +82,7 @@ class SPPO(SequenceAlgorithm):
         max_grad_norm: float = 0.5,
         target_kl: float | None = None,
         advantage: str = "residual",
-        normalize_advantage: bool = False,
+        normalize_advantage: Normalization = False,
         hybrid: float = 0.0,
         gae_lambda: float = 1.0,
         critic_loss: str = "auto",

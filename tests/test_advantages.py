@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,6 @@ from gymnasium import spaces
 from stable_baselines3.common.buffers import RolloutBuffer
 
 from sppo_rl.advantages import (
-    DecisionLevel,
-    GreedyBaseline,
-    GroupNormalized,
-    Hybrid,
-    LeaveOneOut,
-    SequenceLevel,
     generalized_advantage,
     group_mean_std,
     group_normalized,
@@ -29,6 +24,15 @@ from sppo_rl.advantages import (
     whiten_sequences,
 )
 from sppo_rl.episodes import EpisodeBatch
+from sppo_rl.estimators import (
+    DecisionLevel,
+    GreedyBaseline,
+    GroupNormalized,
+    Hybrid,
+    LeaveOneOut,
+    Normalization,
+    SequenceLevel,
+)
 
 
 def tensor(*values: float) -> th.Tensor:
@@ -321,14 +325,37 @@ def test_whiten_of_equal_advantages_is_zero_and_finite() -> None:
 def test_whitened_sequences_by_hand() -> None:
     # three decisions at .5, one at -.5: mean .25, sum of squares 3 / 16 + 9 / 16 over 3
     th.testing.assert_close(whiten_sequences(tensor(0.5, -0.5), tensor(3, 1)), tensor(0.5, -1.5))
+    th.testing.assert_close(whiten_sequences(tensor(0.5, -0.5), tensor(3, 1), scale=False), tensor(0.25, -0.75))
     assert th.equal(whiten_sequences(tensor(0.3), tensor(1)), tensor(0.3))
 
 
+@pytest.mark.parametrize("normalize", [True, "center"])
 @pytest.mark.parametrize("form", ["residual", "standardized"])
-def test_whitened_sequences_are_what_whitening_gives_their_decisions(form: str) -> None:
+def test_whitened_sequences_are_what_whitening_gives_their_decisions(form: str, normalize: Normalization) -> None:
     mask = th.tensor([[1, 1, 0], [1, 0, 0], [1, 1, 1], [0, 1, 0]], dtype=th.bool)
     fields = {"mask": mask, "sequence": th.tensor([0, 0, 1, 2]), "outcome": tensor(1, 0, 1), "values": tensor(0.2, 0.3, 0.9)}
-    plain, whitened = (SequenceLevel(form, normalize)(batch_of(**fields)).advantages for normalize in (False, True))
+    plain, whitened = (SequenceLevel(form, to)(batch_of(**fields)).advantages for to in (False, normalize))
     of_decisions = plain[fields["sequence"]].unsqueeze(1).expand_as(mask)
-    th.testing.assert_close(whitened[fields["sequence"]].unsqueeze(1) * mask, whiten(of_decisions, mask))
+    expected = whiten(of_decisions, mask, scale=normalize is True)
+    th.testing.assert_close(whitened[fields["sequence"]].unsqueeze(1) * mask, expected)
     assert not th.allclose(plain, whitened)
+
+
+def test_a_centered_critic_that_is_wrong_about_everything_is_as_good_as_one_that_is_right() -> None:
+    """Seven failures and a success: with V = .97 for all the plain residual pushes away from every action, the successful one too."""
+    outcome = tensor(1, *[0] * 7)
+    fields = {"mask": th.ones(8, 1, dtype=th.bool), "sequence": th.arange(8), "outcome": outcome}
+    wrong, right = (batch_of(**fields, values=th.full((8,), value)) for value in (0.97, 0.125))
+    assert SequenceLevel()(wrong).advantages[0] < 0.04
+    centered = SequenceLevel(normalize="center")
+    th.testing.assert_close(centered(wrong).advantages, tensor(0.875, *[-0.125] * 7))
+    th.testing.assert_close(centered(wrong).advantages, SequenceLevel()(right).advantages)
+
+
+@pytest.mark.parametrize("make", [DecisionLevel, lambda normalize: Hybrid(0.5, normalize=normalize)], ids=["PPO", "hybrid"])
+def test_advantages_of_decisions_can_be_shifted_alone(make: Callable[..., DecisionLevel | Hybrid]) -> None:
+    batch = token_batch([[1, 1], [1, 0]], [1.0, 0.0], [[0.5, 0.9], [0.3, 0.0]])
+    plain = make(normalize=False)(batch).advantages
+    mean = plain[batch.mask].mean()
+    assert abs(float(mean)) > 0.01
+    th.testing.assert_close(make(normalize="center")(batch).advantages, th.where(batch.mask, plain - mean, 0.0))

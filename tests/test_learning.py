@@ -11,8 +11,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
 
 from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
-from sppo_rl.advantages import Advantages
 from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.estimators import Advantages
 from tests.helpers import MatchEnv, TraceBatch, dummy
 
 STEPS = 3

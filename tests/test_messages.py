@@ -50,6 +50,7 @@ def make(algorithm: type[SequenceAlgorithm] = SPPO, rewards: list[float] | None 
         ("critic_init", "last_batch", r"critic_init must be .* got 'last_batch'"),
         ("loss_aggregation", "token-mean", r"loss_aggregation must be one of decision-mean, .*got 'token-mean'"),
         ("advantage", "raw", r"advantage must be 'residual' or 'standardized', got 'raw'"),
+        ("normalize_advantage", "mean", r"normalize_advantage must be False, True or 'center', got 'mean'"),
         ("learning_rate", "fast", r"learning_rate must be .*'lin_3e-4'; got 'fast'"),
         ("critic_learning_rate", "lin_", r"critic_learning_rate must be .*got 'lin_'"),
         ("clip_range", "small", r"clip_range must be .*got 'small'"),

@@ -9,8 +9,9 @@ import pytest
 import torch as th
 
 from sppo_rl import RLOO
-from sppo_rl.advantages import LeaveOneOut, penalized
+from sppo_rl.advantages import penalized
 from sppo_rl.checkpoint import load_checkpoint, save_checkpoint
+from sppo_rl.estimators import LeaveOneOut
 from sppo_rl.reference import copy_of, exchanged
 from tests.helpers import MatchEnv, control_batch, dummy, spy
 

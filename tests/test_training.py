@@ -11,9 +11,9 @@ import torch as th
 from torch import nn
 
 from sppo_rl import PPO, RLOO, SPPO
-from sppo_rl.advantages import Hybrid
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.episodes import EpisodeBatch
+from sppo_rl.estimators import Hybrid, Normalization
 from sppo_rl.updates import ActorStep
 from tests.helpers import FixedRewardEnv, GeneralPolicy, MatchEnv, control_batch, dummy, set_chunks, spy
 
@@ -172,12 +172,12 @@ def test_a_normalised_hybrid_1_is_ppo_as_it_comes() -> None:
 
 
 @pytest.mark.parametrize("hybrid", [0.0, 0.5])
-@pytest.mark.parametrize("normalize", [True, False])
-def test_normalised_advantages_need_no_scale_of_returns(hybrid: float, normalize: bool) -> None:
+@pytest.mark.parametrize("normalize", [True, False, "center"])
+def test_normalised_advantages_need_no_scale_of_returns(hybrid: float, normalize: Normalization) -> None:
     model, batch = model_and_batch(hybrid=hybrid, critic_loss="mse", normalize_advantage=normalize, n_epochs=1)
     model.policy.value_scale.use_returns(batch.outcome * 14.0)  # their deviation is 7
     model.train(batch)
-    expected = float(model.estimator(batch).advantages.std(unbiased=False)) / (1.0 if normalize else 7.0)
+    expected = float(model.estimator(batch).advantages.std(unbiased=False)) / (1.0 if normalize is True else 7.0)
     assert model.logger.name_to_value["train/advantage_std"] == pytest.approx(expected, rel=1e-4)
 
 

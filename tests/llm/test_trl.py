@@ -13,8 +13,8 @@ from gymnasium import spaces
 from transformers import AutoModelForCausalLM
 from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
-from sppo_rl.advantages import GroupNormalized, LeaveOneOut
 from sppo_rl.episodes import EpisodeBatch
+from sppo_rl.estimators import GroupNormalized, LeaveOneOut
 from sppo_rl.llm import TransformerPolicy
 from sppo_rl.updates import ActorStep
 from tests.llm.conftest import TOKENIZER, VOCABULARY, tiny_model
