@@ -1,7 +1,7 @@
 """The paper's own number of episodes on PrecisionCartPole200, with the settings that short runs found: does what was learned stay?
 
-SPPO and PPO as tuned by ``tuned_comparison.py``; SPPO with a learning rate that falls to 0, with normalised advantages, with their mean alone
-taken away, and with a limit on an update's KL divergence. Seeds that no trial of the tuning saw.
+SPPO and PPO as tuned by ``tuned_comparison.py``; SPPO with a learning rate that falls to 0, with normalised advantages, with their mean
+alone taken away, and with a limit on an update's KL divergence. Seeds that no trial of the tuning saw.
 
     python benchmarks/paper_budget.py --seeds 3
 """
