@@ -26,6 +26,8 @@ from sppo_rl.zoo.aggregates import METRICS, score_matrices
 from sppo_rl.zoo.results import Row, read_results, runs_of
 
 FOLDER = Path(__file__).resolve().parent / "results"
+COMPARISONS = ("control_comparison", "control_more_seeds")
+"""Folders under it, with one for each task."""
 EVALUATION_EPISODES = 100
 """In each evaluation of control_comparison.sh."""
 SIMULATIONS = 1000
@@ -127,7 +129,8 @@ def main(words: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FOLDER / "control_claims.json")
     arguments = parser.parse_args(words)
-    rows = [row for folder in sorted((FOLDER / "control_comparison").iterdir()) for row in read_results(folder)]
+    folders = [folder for name in COMPARISONS for folder in sorted((FOLDER / name).iterdir())]
+    rows = [row for folder in folders for row in read_results(folder)]
     lines = [
         f" {json.dumps(key)}: [\n" + ",\n".join(f"  {json.dumps(row)}" for row in of) + "\n ]"
         for key, of in figures(rows).items()

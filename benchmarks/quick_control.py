@@ -76,6 +76,11 @@ def control_rivals(results: Path, work: Path) -> Iterator[Check]:
         yield from control_run(results, work / "control_rivals" / algo, "PrecisionCartPole200", 5000, {}, algo)
 
 
+def control_more_seeds(results: Path, work: Path) -> Iterator[Check]:
+    """Its first seed, on the smallest task."""
+    yield from control_run(results, work / "control_more_seeds", "PrecisionCartPole200", 5000, {})
+
+
 def tuned_comparison(results: Path, work: Path) -> Iterator[Check]:
     """SPPO with the settings that its committed study found."""
     settings = read_json(results)["tuned"]["sppo"]["hyperparameters"]
@@ -103,13 +108,22 @@ def paper_budget(results: Path, work: Path) -> Iterator[Check]:
     yield from control_run(results, folder, script.TASK, episodes, settings, algo, evaluated, "SPPO", episodes)
 
 
+def lost_runs(results: Path, work: Path) -> Iterator[Check]:
+    """One of the things tried against it, on the quicker task."""
+    import lost_runs as script
+
+    task, label = results.parent.name, "SPPO, centered"
+    algo, settings = script.variants(task)[label]
+    yield from control_run(results, work / "lost_runs", task, script.EPISODES, settings, algo, label=label)
+
+
 def control_claims(results: Path, work: Path) -> Iterator[Check]:
     """The claims follow from the committed comparison."""
     import control_claims as script
 
     script.main(["--out", str(work / "control_claims.json")])
     equal = read_json(work / "control_claims.json") == read_json(results)
-    yield same("drawn up anew from control_comparison: the same", 1.0, float(equal))
+    yield same("drawn up anew from the comparisons: the same", 1.0, float(equal))
 
 
 def first_finished_bias(results: Path, work: Path) -> Iterator[Check]:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import yaml
 
 from sppo_rl import SPPO
 from sppo_rl.zoo.hyperparameters import defaults_of, read_file, update_size
-from sppo_rl.zoo.results import read_results, runs_of
+from sppo_rl.zoo.results import read_results, runs_of, summarize, summary_csv
 from tests.pages import DOCS, REPOSITORY, section, table
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
@@ -42,21 +43,29 @@ def summary(folder: str, task: str) -> dict[str, dict[str, str]]:
         return {row["algo"]: row for row in csv.DictReader(file)}
 
 
+@cache
+def compared(task: str) -> dict[str, dict[str, str]]:
+    """Every seed of the untuned comparison of SPPO with the two PPOs."""
+    folders = [RESULTS / name / task for name in ("control_comparison", "control_more_seeds")]
+    rows = [row for folder in folders if folder.is_dir() for row in read_results(folder)]
+    return {row["algo"]: row for row in csv.DictReader(summary_csv(summarize(rows)).splitlines())}
+
+
 def test_the_comparison_on_the_results_page_is_the_committed_one() -> None:
     rows = list(table(section(DOCS / "results.md", "## Task by task")))
-    shown = [row for row in rows if len(row) == 6 and row[0] != "task"]
+    shown = [row for row in rows if len(row) == 7 and row[0] != "task"]
     assert len(shown) == 18
-    for task, label, success, greedy, area, seconds in shown:
-        row = summary("control_comparison", task)[COMPARED[label]]
-        assert [success, greedy, area] == measured(row)
+    for task, label, seeds, success, greedy, area, seconds in shown:
+        row = compared(task)[COMPARED[label]]
+        assert [seeds, success, greedy, area] == [row["seeds"], *measured(row)]
         assert seconds == f"{float(row['seconds']):.1f}"
 
 
 def test_hopper_with_other_seeds_on_the_results_page_is_the_committed_one() -> None:
     shown = list(table(section(DOCS / "results.md", "## GRPO's lead on Hopper")))[1:]
     assert len(shown) == 6
-    compared = {**summary("control_comparison", "Hopper"), **summary("control_rivals", "Hopper")}
-    found = {("0–4", label): compared[COMPARED[label]] for label in ("SPPO", "GRPO")}
+    five = {**summary("control_comparison", "Hopper"), **summary("control_rivals", "Hopper")}
+    found = {("0–4", label): five[COMPARED[label]] for label in ("SPPO", "GRPO")}
     found |= {("5–9", label): row for label, row in summary("hopper", "other_seeds").items()}
     found |= {("0–4", label): row for label, row in summary("hopper", "baseline").items()}
     assert {(seeds, label): cells for label, seeds, *cells in shown} == {key: measured(row)[:2] for key, row in found.items()}
@@ -111,7 +120,7 @@ def test_the_readme_has_the_committed_comparison() -> None:
     assert len(rows) == 6
     for first, *cells in rows:
         task, _, episodes = first.partition(", ")
-        of = summary("control_comparison", task)
+        of = compared(task)
         assert episodes == f"{float(of['sppo']['episodes']):,.0f}"
         for label, cell in zip(heading[1:], cells, strict=True):
             row = of[COMPARED[label]]
@@ -249,6 +258,18 @@ def test_the_ladder_from_ppo_to_sppo_is_the_committed_one(heading: str, task: st
     with open(RESULTS / "step_signal" / task / "summary.csv") as file:
         expected = [[row["algo"], measured(row)[0], measured(row)[2]] for row in csv.DictReader(file)]
     assert list(table(section(DOCS / "results.md", heading)))[1:] == expected
+
+
+def test_lost_runs_are_the_committed_ones() -> None:
+    expected = []
+    for task in ("Pendulum", "MountainCar"):
+        folder = RESULTS / "lost_runs" / task
+        runs = {label: seeds.values() for (_, label), seeds in runs_of(read_results(folder)).items()}
+        for label, row in summary("lost_runs", task).items():
+            lost = sum(rows[-1]["success"] < rows[0]["success"] for rows in runs[label])
+            success, _, area = measured(row)
+            expected.append([task, label, f"{lost} of {len(runs[label])}", success, area])
+    assert list(table(section(DOCS / "results.md", "## Runs that are lost")))[1:] == expected
 
 
 def test_runs_over_the_papers_budget_are_the_committed_ones() -> None:
