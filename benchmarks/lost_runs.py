@@ -4,7 +4,7 @@ Its advantage is the outcome less the critic's value, and a critic that is wrong
 everything that was done. Tried against it: advantages whose mean over the update is taken away (``"center"``); those that are scaled as
 well, as PPO's are; a critic that begins at the prior's own rate of success instead of what the starting points have (the rate of a lucky or
 unlucky first update on Pendulum, .5 on MountainCar), and there the first update's. Episodes and evaluations are those of
-``control_comparison.sh``; seeds 0 to 19.
+``control_comparison.sh``; seeds 0 to 19 (``--seeds``).
 
     python benchmarks/lost_runs.py
 """

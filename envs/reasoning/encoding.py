@@ -23,7 +23,7 @@ def load_tokenizer(source: str | PathLike[str]) -> Any:
 
     :param source: hub name or local folder
     """
-    # here, since it takes seconds and a tokenizer that is there already does not need it
+    # imported here: it takes seconds, and a tokenizer that is there already does not need it
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     tokenizer = AutoTokenizer.from_pretrained(source)
