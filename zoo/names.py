@@ -41,7 +41,7 @@ class Algorithm:
 
 _CRITIC, _GAE = ("critic_learning_rate", "critic_init"), ("gae_lambda", "normalize_advantage")
 TABLE = {
-    "sppo": Algorithm(SPPO, "SPPO", "sppo", (*_CRITIC, "advantage")),
+    "sppo": Algorithm(SPPO, "SPPO", "sppo", (*_CRITIC, "normalize_advantage", "advantage")),
     "ppo": Algorithm(PPO, "PPO", "sppo_ppo", (*_CRITIC, *_GAE)),
     "ppo-bce": Algorithm(PPO, "PPO + BCE", "sppo_ppo_bce", (*_CRITIC, *_GAE), preset={"critic_loss": "bce"}),
     "grpo": Algorithm(GRPO, "GRPO", "grpo", group_sizes=(4, 8)),
