@@ -35,6 +35,23 @@ def check_lengths(model: PreTrainedModel, critic: PromptCritic | None, longest_p
         check_context("critic", critic.model, longest_prompt)
 
 
+def check_token_critic(critic: PromptCritic, longest_prompt: int, budget: int) -> None:
+    """
+    Hold a critic against what it will be given if it is read before every token of a response, as PPO's is.
+
+    :param critic: the critic
+    :param longest_prompt: tokens
+    :param budget: tokens of the longest response
+    :raises ValueError: if it does not read the policy's tokens, or has no positions for so many
+    """
+    if critic.own_tokenizer is not None:
+        raise ValueError(
+            "critic_tokenizer is for critics that read prompts (SPPO). PPO's critic is read before every token of the response, so it "
+            "must read the policy's own tokens: leave critic_tokenizer out."
+        )
+    check_context("critic", critic.model, longest_prompt + budget - 1)
+
+
 def check_context(role: str, model: PreTrainedModel, longest: int, advice: str = _SHORTER) -> None:
     """
     Hold a model's context length against the longest sequence it may be given; beyond it, rotary positions are only warned of.

@@ -8,9 +8,12 @@ from os import PathLike
 from typing import Any
 
 import numpy as np
+import torch as th
 from gymnasium import spaces
 from transformers import PreTrainedModel
 
+DTYPES = {"float32": th.float32, "bfloat16": th.bfloat16}
+"""What forward and backward passes may compute in."""
 _CONTROL_RATE = 1e-4
 """Above this, a learning rate was meant for a network of a few thousand weights."""
 
@@ -34,14 +37,26 @@ def read_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> 
     return len(action_space.nvec), int(action_space.nvec[0]) - 1
 
 
-def check_numbers(temperature: float, **sizes: int | None) -> None:
+def check_options(model: Any, use_sde: bool, dtype: str, temperature: float, **sizes: int | None) -> None:
     """
-    Check sampling temperature and sizes.
+    Check that there is a model, and that the others can be had.
 
-    :param temperature: above 0
+    :param model: hub name, folder, configuration or instance
+    :param use_sde: must be ``False``
+    :param dtype: one of :data:`DTYPES`
+    :param temperature: of sampling, above 0
     :param sizes: by name; at least 1, or ``None``
-    :raises ValueError: if one is out of its range
+    :raises ValueError: if one is missing or out of its range
     """
+    if model is None:
+        raise ValueError(
+            "A TransformerPolicy needs a model: pass policy_kwargs={'model': …} with a hub name such as 'Qwen/Qwen2.5-1.5B-Instruct', "
+            "a local folder, a configuration or an instance."
+        )
+    if use_sde:
+        raise ValueError("use_sde=True is for continuous actions; tokens are sampled from a softmax.")
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be {' or '.join(map(repr, DTYPES))}, got {dtype!r}.")
     if not temperature > 0.0:
         raise ValueError(
             f"temperature must be above 0, got {temperature}. Greedy responses come from predict(deterministic=True)."

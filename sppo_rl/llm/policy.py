@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,16 +18,15 @@ from sppo_rl.collection import Sampled, Sampler
 from sppo_rl.episodes import Arrays, Tensors
 from sppo_rl.llm.critic import PromptCritic, make_critic
 from sppo_rl.llm.generation import Generator, Sampling, make_generator
-from sppo_rl.llm.lengths import check_lengths
+from sppo_rl.llm.lengths import check_lengths, check_token_critic
 from sppo_rl.llm.lora import LoraOptions, add_lora, merged_parameters, save_merged
 from sppo_rl.llm.models import ModelSource, Saved, causal_model, end_tokens, output_layer
-from sppo_rl.llm.options import check_numbers, check_vocabulary, end_of_sequence, point_out_control_rate, read_spaces
+from sppo_rl.llm.options import DTYPES, check_options, check_vocabulary, end_of_sequence, point_out_control_rate, read_spaces
 from sppo_rl.llm.packing import Reader
 from sppo_rl.llm.tokens import by_token_budget, compute_in, lay_out, response_mask, token_log_probs
 from sppo_rl.sequence_policy import DecisionEvaluation, SequencePolicy
 from sppo_rl.value_scale import ValueScale
 
-_DTYPES = {"float32": th.float32, "bfloat16": th.bfloat16}
 _TOKENS, _TOKENS_ON_A_CPU = 16384, 4096
 
 
@@ -108,16 +108,10 @@ class TransformerPolicy(SequencePolicy):
     ):
         super().__init__(observation_space, action_space)
         self.max_new_tokens, self.vocabulary = read_spaces(observation_space, action_space)
-        if model is None:
-            raise ValueError(
-                "A TransformerPolicy needs a model: pass policy_kwargs={'model': …} with a hub name such as 'Qwen/Qwen2.5-1.5B-Instruct', "
-                "a local folder, a configuration or an instance."
-            )
-        if use_sde:
-            raise ValueError("use_sde=True is for continuous actions; tokens are sampled from a softmax.")
-        if dtype not in _DTYPES:
-            raise ValueError(f"dtype must be 'float32' or 'bfloat16', got {dtype!r}.")
-        check_numbers(
+        check_options(
+            model,
+            use_sde,
+            dtype,
             temperature,
             tokens_per_pass=tokens_per_pass,
             logits_per_pass=logits_per_pass,
@@ -145,13 +139,13 @@ class TransformerPolicy(SequencePolicy):
             "generator_kwargs": generator_kwargs,
         }
         self.use_chat_template = use_chat_template
-        self.tokenizer, self.temperature, self.compute_dtype = tokenizer, temperature, _DTYPES[dtype]
+        self.tokenizer, self.temperature, self.compute_dtype = tokenizer, temperature, DTYPES[dtype]
         self.tokens_per_pass, self.logits_per_pass = tokens_per_pass, logits_per_pass
         self.reader = Reader(packing)
         self.model = causal_model(model)
         advice = "Pass it the model's own tokenizer; if that has tokens the model does not know, also vocab_size={}, the model's number."
         check_vocabulary("model", self.model, self.vocabulary, "the environment", advice)
-        longest_prompt = spaces.flatdim(cast(spaces.Dict, observation_space)["prompt_ids"])
+        self._longest_prompt = spaces.flatdim(cast(spaces.Dict, observation_space)["prompt_ids"])
         # a file of an earlier version was trained with the tokenizer's alone
         of_model = [] if isinstance(model, Saved) and model.generation_config is None else end_tokens(self.model)
         self.eos_token_id = end_of_sequence(eos_token_id, tokenizer, of_model, self.vocabulary)
@@ -163,7 +157,7 @@ class TransformerPolicy(SequencePolicy):
             self.critic.use_chat_template = use_chat_template
         self._weights_missing = isinstance(model, Saved)
         if not self._weights_missing:
-            check_lengths(self.model, self.critic, longest_prompt, self.max_new_tokens)
+            check_lengths(self.model, self.critic, self._longest_prompt, self.max_new_tokens)
         if lora is not None:
             add_lora(self.model, lora, unread=self._weights_missing)
         if gradient_checkpointing:
@@ -179,7 +173,7 @@ class TransformerPolicy(SequencePolicy):
             generator,
             self.model,
             self.compute_dtype,
-            longest_prompt + self.max_new_tokens,
+            self._longest_prompt + self.max_new_tokens,
             responses_per_pass,
             generator_kwargs,
         )
@@ -350,13 +344,8 @@ class TransformerPolicy(SequencePolicy):
     def decision_value_logits(self, observations: Tensors, actions: th.Tensor) -> th.Tensor:
         """See :class:`~sppo_rl.sequence_policy.SequencePolicy`: read before each token of the response."""
         assert isinstance(observations, dict)
-        if self._critic().own_tokenizer is not None:
-            raise ValueError(
-                "critic_tokenizer is for critics that read prompts (SPPO). PPO's critic is read before every token of the response, so it "
-                "must read the policy's own tokens: leave critic_tokenizer out."
-            )
         layout = lay_out(observations["prompt_ids"], observations["prompt_len"].flatten(), actions, self.vocabulary)
-        values = self._critic()(layout.ids, layout.lengths, layout.rows, layout.columns)
+        values = self._token_critic(layout.ids, layout.lengths, layout.rows, layout.columns)
         return th.zeros(layout.mask.shape, device=actions.device).masked_scatter(layout.mask, values)
 
     def set_initial_value(self, value: float) -> None:
@@ -372,6 +361,13 @@ class TransformerPolicy(SequencePolicy):
             raise ValueError("This policy was made for an algorithm without a critic: there is no value to read.")
         self._require_weights()
         return self.critic
+
+    @cached_property
+    def _token_critic(self) -> PromptCritic:
+        """The critic, found fit to read responses as well."""
+        critic = self._critic()
+        check_token_critic(critic, self._longest_prompt, self.max_new_tokens)
+        return critic
 
     # ---------------------------------------------------------------- export
 

@@ -9,7 +9,7 @@ import pytest
 import torch as th
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, Phi3Config, PreTrainedConfig
 
-from sppo_rl import SPPO
+from sppo_rl import PPO, SPPO
 from sppo_rl.llm.lengths import check_rotary_positions
 from tests.llm.conftest import EOS, VOCABULARY, echo_env, tiny_config
 from tests.llm.test_policy import K, P, make
@@ -45,6 +45,23 @@ def test_a_table_of_positions_that_is_too_short_is_refused(tmp_path: Any) -> Non
     model.learn(8)
     model.save(tmp_path / "model")
     SPPO.load(tmp_path / "model", device="cpu")
+
+
+def test_a_critic_that_is_read_before_every_token_needs_positions_for_the_response() -> None:
+    budget = 5
+    longest = 8 + budget - 1
+
+    def learn(algorithm: type[PPO] | type[SPPO], positions: int, **settings: Any) -> None:
+        kwargs = {"model": table(longest), "critic": table(positions)}
+        algorithm(
+            "TransformerPolicy", echo_env(budget, 4), n_episodes=8, policy_kwargs=kwargs, device="cpu", **settings
+        ).learn(8)
+
+    learn(SPPO, longest - 1)
+    for algorithm, settings in ((PPO, {}), (SPPO, {"hybrid": 0.5})):
+        with pytest.raises(ValueError, match=f"The critic was made for {longest - 1} tokens .* may be given {longest}, "):
+            learn(algorithm, longest - 1, **settings)
+        learn(algorithm, longest, **settings)
 
 
 def test_rotary_positions_beyond_the_length_are_warned_of() -> None:
