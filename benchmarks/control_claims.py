@@ -1,10 +1,11 @@
-"""What the paper claims of SPPO and PPO on control tasks, in figures from the results of control_comparison.sh.
+"""What the paper claims of SPPO and its rivals on control tasks, in figures from the results of control_comparison.sh.
 
-Differences between SPPO and each rival (final success, sampled and greedy, and area under the curve) with Welch's 95 % intervals over
-seeds. For each algorithm: the episodes after which a run first has half of the way from the prior's success to 1 behind it; the runs that
-ended below where they began; and how unsteady they were. A run's deepest fall is the largest drop of sampled success from an earlier
-evaluation. Evaluations of 100 episodes differ by chance alone, so beside the mean fall stands what steady runs would have shown: the
-best never-falling curve through each run's evaluations (isotonic regression), with binomial noise added anew 1,000 times.
+Differences between SPPO and each rival, and between PPO + BCE and PPO (final success, sampled and greedy, and area under the curve), with
+Welch's 95 % intervals over seeds. For each algorithm: the episodes after which a run first has half of the way from the prior's success to
+1 behind it; the runs that ended below where they began; and how unsteady they were. A run's deepest fall is the largest drop of sampled
+success from an earlier evaluation. Evaluations of 100 episodes differ by chance alone, so beside the mean fall stands what steady runs
+would have shown: the best never-falling curve through each run's evaluations (isotonic regression), with binomial noise added anew 1,000
+times.
 
     python benchmarks/control_claims.py
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,8 @@ from sppo_rl.zoo.aggregates import METRICS, score_matrices
 from sppo_rl.zoo.results import Row, read_results, runs_of
 
 FOLDER = Path(__file__).resolve().parent / "results"
-COMPARISONS = ("control_comparison", "control_more_seeds")
-"""Folders under it, with one for each task."""
+COMPARISONS = ("control_comparison", "control_rivals", "control_more_seeds")
+"""Folders under it, with one for each task; together they have every run."""
 EVALUATION_EPISODES = 100
 """In each evaluation of control_comparison.sh."""
 SIMULATIONS = 1000
@@ -95,16 +96,12 @@ def figures(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
     """
     rng = np.random.default_rng(0)
     runs = runs_of(rows)
-    differences, curves = [], []
+    differences, of_the_loss, curves = [], [], []
     for env in dict.fromkeys(row["env"] for row in rows):
         for metric in METRICS:
             scores = score_matrices([row for row in rows if row["env"] == env], metric)
-            for rival in scores:
-                if rival != "sppo":
-                    values = difference(scores["sppo"][:, 0].tolist(), scores[rival][:, 0].tolist())
-                    names = ("difference", "low", "high")
-                    rounded = {name: round(value, 4) for name, value in zip(names, values, strict=True)}
-                    differences.append({"env": env, "rival": rival, "metric": metric, **rounded})
+            differences += [_row(env, metric, scores, "sppo", rival) for rival in scores if rival != "sppo"]
+            of_the_loss.append(_row(env, metric, scores, "ppo-bce", "ppo"))
         for algo in (algo for of, algo in runs if of == env):
             each = [run for _, run in sorted(runs[env, algo].items())]
             success = [[row["success"] for row in run] for run in each]
@@ -122,7 +119,14 @@ def figures(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
                     "steady_runs_fall_97.5%": round(float(np.quantile(chance, 0.975)), 3),
                 }
             )
-    return {"differences_from_sppo": differences, "curves": curves}
+    return {"differences_from_sppo": differences, "ppo_bce_from_ppo": of_the_loss, "curves": curves}
+
+
+def _row(env: str, metric: str, scores: Mapping[str, np.ndarray], ours: str, theirs: str) -> dict[str, Any]:
+    """The difference between two algorithms on one task; scores are (seeds, 1)."""
+    values = difference(scores[ours][:, 0].tolist(), scores[theirs][:, 0].tolist())
+    rounded = {name: round(value, 4) for name, value in zip(("difference", "low", "high"), values, strict=True)}
+    return {"env": env, "rival": theirs, "metric": metric, **rounded}
 
 
 def main(words: Sequence[str] | None = None) -> int:

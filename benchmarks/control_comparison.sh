@@ -3,7 +3,7 @@
 # tuned: all have the starting points in benchmarks/hyperparams.
 # Resumable: give the same command again after a kill. One task, three algorithms: ALGOS="sppo ppo sb3-ppo" benchmarks/control_comparison.sh Hopper
 # The other rivals, into a folder of their own: NAME=control_rivals ALGOS="ppo-bce grpo rloo remax" benchmarks/control_comparison.sh
-# Five seeds more, of any: NAME=control_more_seeds FIRST_SEED=5 ALGOS="sppo ppo sb3-ppo" benchmarks/control_comparison.sh
+# Five seeds more of all: NAME=control_more_seeds FIRST_SEED=5 benchmarks/control_comparison.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 name=${NAME:-control_comparison}

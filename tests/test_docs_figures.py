@@ -8,6 +8,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -38,6 +39,16 @@ def measured(row: dict[str, str]) -> list[str]:
     return [success, decimals(row["greedy_success"]), f"{decimals(row['area'])} {interval(row, 'area')}"]
 
 
+def signed(cell: str) -> list[float]:
+    """``+.202 [+.006, +.398]``: the numbers of a difference and its interval."""
+    return [float(number.replace("−", "-")) for number in re.findall(r"[+−][\d.]+", cell)]
+
+
+def approximately(row: dict[str, float]) -> Any:
+    """The same from control_claims.json, to the digits that the pages have."""
+    return pytest.approx([row["difference"], row["low"], row["high"]], abs=6e-4)
+
+
 def summary(folder: str, task: str) -> dict[str, dict[str, str]]:
     with open(RESULTS / folder / task / "summary.csv") as file:
         return {row["algo"]: row for row in csv.DictReader(file)}
@@ -45,9 +56,9 @@ def summary(folder: str, task: str) -> dict[str, dict[str, str]]:
 
 @cache
 def compared(task: str) -> dict[str, dict[str, str]]:
-    """Every seed of the untuned comparison of SPPO with the two PPOs."""
-    folders = [RESULTS / name / task for name in ("control_comparison", "control_more_seeds")]
-    rows = [row for folder in folders if folder.is_dir() for row in read_results(folder)]
+    """Every seed of the untuned comparison."""
+    folders = [RESULTS / name / task for name in ("control_comparison", "control_rivals", "control_more_seeds")]
+    rows = [row for folder in folders for row in read_results(folder)]
     return {row["algo"]: row for row in csv.DictReader(summary_csv(summarize(rows)).splitlines())}
 
 
@@ -61,13 +72,29 @@ def test_the_comparison_on_the_results_page_is_the_committed_one() -> None:
         assert seconds == f"{float(row['seconds']):.1f}"
 
 
+def pooled_on_hopper(label: str) -> dict[str, str]:
+    """All runs of an algorithm on Hopper: those of the comparison, and those of hopper.py, whose seeds have the same numbers."""
+    rows = []
+    for number, folder in enumerate(("control_comparison", "control_rivals", "control_more_seeds", "hopper")):
+        place = RESULTS / folder / ("other_seeds" if folder == "hopper" else "Hopper")
+        of = [row for row in read_results(place) if row["algo"] in (label, COMPARED[label])]
+        rows += [{**row, "algo": label, "seed": (number, row["seed"])} for row in of]
+    return next(csv.DictReader(summary_csv(summarize(rows)).splitlines()))
+
+
 def test_hopper_with_other_seeds_on_the_results_page_is_the_committed_one() -> None:
     shown = list(table(section(DOCS / "results.md", "## GRPO's lead on Hopper")))[1:]
-    assert len(shown) == 6
-    five = {**summary("control_comparison", "Hopper"), **summary("control_rivals", "Hopper")}
-    found = {("0–4", label): five[COMPARED[label]] for label in ("SPPO", "GRPO")}
-    found |= {("5–9", label): row for label, row in summary("hopper", "other_seeds").items()}
-    found |= {("0–4", label): row for label, row in summary("hopper", "baseline").items()}
+    assert len(shown) == 10
+    first, other = (
+        {**summary("control_comparison", "Hopper"), **summary("control_rivals", "Hopper")},
+        summary("hopper", "other_seeds"),
+    )
+    found = {("0–4", label): row for label, row in summary("hopper", "baseline").items()}
+    for label in ("SPPO", "GRPO"):
+        found["0–4", label] = first[COMPARED[label]]
+        found["5–9, of `hopper.py`", label] = other[label]
+        found["5–9, of the comparison", label] = summary("control_more_seeds", "Hopper")[COMPARED[label]]
+        found["all fifteen", label] = pooled_on_hopper(label)
     assert {(seeds, label): cells for label, seeds, *cells in shown} == {key: measured(row)[:2] for key, row in found.items()}
 
 
@@ -75,12 +102,12 @@ def test_differences_on_the_results_page_are_the_committed_ones() -> None:
     claims = json.loads((RESULTS / "control_claims.json").read_text())
     found = {(row["env"], row["rival"], row["metric"]): row for row in claims["differences_from_sppo"]}
     shown = [row for row in table(section(DOCS / "results.md", "## Task by task")) if len(row) == 5 and row[0] != "task"]
-    assert len(shown) * 3 == len(found) == 36
+    assert len(shown) == 12
+    assert len(found) == 6 * 6 * 3
     for task, rival, *cells in shown:
         for metric, cell in zip(("success", "greedy_success", "area"), cells, strict=True):
             row = found[f"sppo_rl/{task}-v0", COMPARED[rival], metric]
-            written = [float(number.replace("−", "-")) for number in re.findall(r"[+−][\d.]+", cell)]
-            assert written == pytest.approx([row["difference"], row["low"], row["high"]], abs=6e-4), (task, rival, metric)
+            assert signed(cell) == approximately(row), (task, rival, metric)
 
 
 def test_falls_on_the_results_page_are_the_committed_ones() -> None:
@@ -89,8 +116,9 @@ def test_falls_on_the_results_page_are_the_committed_ones() -> None:
     assert len(shown) == 6
     for task, *cells in shown:
         rows = {row["algo"]: row for row in curves if row["env"] == f"sppo_rl/{task}-v0"}
-        falls = [rows[algo]["deepest_fall_mean"] for algo in ("sppo", "ppo", "sb3-ppo")]
-        assert cells == [*map(decimals, falls), decimals(max(row["steady_runs_fall_97.5%"] for row in rows.values()))]
+        of = [rows[algo] for algo in ("sppo", "ppo", "sb3-ppo")]
+        steady = max(row["steady_runs_fall_97.5%"] for row in of)
+        assert cells == [*(decimals(row["deepest_fall_mean"]) for row in of), decimals(steady)]
 
 
 def test_the_first_finished_bias_on_the_results_page_is_the_committed_one() -> None:
@@ -216,10 +244,12 @@ def test_language_speed_and_memory_are_the_committed_ones() -> None:
 def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
     shown = list(table(section(DOCS / "results.md", "## The other rivals")))[1:]
     assert len(shown) == 24
-    for task, label, success, greedy, area, episodes in shown:
-        row = summary("control_rivals", task)[COMPARED[label]]
-        assert [success, greedy, area] == measured(row)
-        assert episodes == f"{float(row['episodes']):,.0f}"
+    claims = json.loads((RESULTS / "control_claims.json").read_text())
+    found = {(row["env"], row["rival"]): row for row in claims["differences_from_sppo"] if row["metric"] == "success"}
+    for task, label, seeds, success, greedy, area, difference in shown:
+        row = compared(task)[COMPARED[label]]
+        assert [seeds, success, greedy, area] == [row["seeds"], *measured(row)]
+        assert signed(difference) == approximately(found[f"sppo_rl/{task}-v0", COMPARED[label]])
 
 
 @pytest.mark.parametrize(
@@ -298,11 +328,11 @@ def test_calibration_in_the_verdicts_is_the_committed_one() -> None:
 
 
 def test_figures_over_all_tasks_are_those_of_the_report() -> None:
-    report = [row for row in table((RESULTS / "report" / "report.md").read_text()) if len(row) == 4][:7]
+    report = [row for row in table((RESULTS / "report" / "report.md").read_text()) if len(row) == 4][:15]
     page = [row for row in table(section(DOCS / "results.md", "## Over all tasks")) if len(row) == 4]
     numbers = [[re.findall(r"\d*\.\d+", cell.replace("0.", ".")) for cell in row[1:]] for row in report]
     assert [[re.findall(r"\d*\.\d+", cell) for cell in row[1:]] for row in page] == numbers
-    assert sum(len(cell) for row in numbers for cell in row) == 5 * 3 * 3
+    assert sum(len(cell) for row in numbers for cell in row) == (7 + 6) * 3 * 3
 
 
 def test_hyperparameters_are_those_of_the_file() -> None:
