@@ -242,7 +242,8 @@ def test_language_speed_and_memory_are_the_committed_ones() -> None:
 
 
 def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
-    shown = list(table(section(DOCS / "results.md", "## The other rivals")))[1:]
+    page = section(DOCS / "results.md", "## The other rivals")
+    shown = list(table(page))[1:]
     assert len(shown) == 24
     claims = json.loads((RESULTS / "control_claims.json").read_text())
     found = {(row["env"], row["rival"]): row for row in claims["differences_from_sppo"] if row["metric"] == "success"}
@@ -250,6 +251,9 @@ def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
         row = compared(task)[COMPARED[label]]
         assert [seeds, success, greedy, area] == [row["seeds"], *measured(row)]
         assert signed(difference) == approximately(found[f"sppo_rl/{task}-v0", COMPARED[label]])
+    of_the_loss = {row["env"]: row for row in claims["ppo_bce_from_ppo"] if row["metric"] == "success"}
+    _, _, sentence = page.partition("On LunarLander it ends above PPO by ")
+    assert signed(sentence.partition("(")[0]) == approximately(of_the_loss["sppo_rl/LunarLander-v0"])
 
 
 @pytest.mark.parametrize(
