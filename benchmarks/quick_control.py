@@ -117,6 +117,16 @@ def lost_runs(results: Path, work: Path) -> Iterator[Check]:
     yield from control_run(results, work / "lost_runs", task, script.EPISODES, settings, algo, label=label)
 
 
+def causes(results: Path, work: Path) -> Iterator[Check]:
+    """SPPO with the other loss, on the quicker of its tasks."""
+    import causes as script
+
+    study, label = script.STUDIES[results.parent.name], "SPPO, squared error"
+    algo, settings = study.variants[label]
+    folder, evaluated, episodes = work / "causes", script.EVALUATION_EPISODES, study.episodes
+    yield from control_run(results, folder, study.task, episodes, settings, algo, evaluated, label, episodes)
+
+
 def control_claims(results: Path, work: Path) -> Iterator[Check]:
     """The claims follow from the committed comparison."""
     import control_claims as script

@@ -73,10 +73,10 @@ def test_the_comparison_on_the_results_page_is_the_committed_one() -> None:
 
 
 def pooled_on_hopper(label: str) -> dict[str, str]:
-    """All runs of an algorithm on Hopper: those of the comparison, and those of hopper.py, whose seeds have the same numbers."""
+    """All runs of an algorithm on Hopper: those of the comparison, and those of causes.py, whose seeds have the same numbers."""
     rows = []
-    for number, folder in enumerate(("control_comparison", "control_rivals", "control_more_seeds", "hopper")):
-        place = RESULTS / folder / ("other_seeds" if folder == "hopper" else "Hopper")
+    for number, folder in enumerate(("control_comparison", "control_rivals", "control_more_seeds", "causes")):
+        place = RESULTS / folder / ("hopper_other_seeds" if folder == "causes" else "Hopper")
         of = [row for row in read_results(place) if row["algo"] in (label, COMPARED[label])]
         rows += [{**row, "algo": label, "seed": (number, row["seed"])} for row in of]
     return next(csv.DictReader(summary_csv(summarize(rows)).splitlines()))
@@ -87,12 +87,12 @@ def test_hopper_with_other_seeds_on_the_results_page_is_the_committed_one() -> N
     assert len(shown) == 10
     first, other = (
         {**summary("control_comparison", "Hopper"), **summary("control_rivals", "Hopper")},
-        summary("hopper", "other_seeds"),
+        summary("causes", "hopper_other_seeds"),
     )
-    found = {("0–4", label): row for label, row in summary("hopper", "baseline").items()}
+    found = {("0–4", label): row for label, row in summary("causes", "hopper_baseline").items()}
     for label in ("SPPO", "GRPO"):
         found["0–4", label] = first[COMPARED[label]]
-        found["5–9, of `hopper.py`", label] = other[label]
+        found["5–9, of `causes.py`", label] = other[label]
         found["5–9, of the comparison", label] = summary("control_more_seeds", "Hopper")[COMPARED[label]]
         found["all fifteen", label] = pooled_on_hopper(label)
     assert {(seeds, label): cells for label, seeds, *cells in shown} == {key: measured(row)[:2] for key, row in found.items()}

@@ -70,9 +70,9 @@ def test_a_disagreement_is_the_exit_code_and_an_absent_result_is_none(
 
 
 def test_every_committed_result_has_a_cell() -> None:
-    """But for pages made of others, for what needs a GPU, and for Hopper, of which a run takes three minutes."""
+    """But for pages made of others and for what needs a GPU."""
     from quick import CELLS
 
     covered = {Path(place).relative_to("results").parts[0] for place, _ in CELLS.values() if place.startswith("results/")}
     committed = {path.name for path in (BENCHMARKS / "results").iterdir() if path.suffix != ".png"}
-    assert committed - covered == {"report", "gpu_smoke.json", "hopper"}
+    assert committed - covered == {"report", "gpu_smoke.json"}
