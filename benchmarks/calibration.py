@@ -36,7 +36,8 @@ from sppo_rl.llm.calibration import Calibration, calibrate, plot_calibration
 from sppo_rl.llm.correlation import pearson, spearman
 from sppo_rl.llm.loading import fingerprint
 from sppo_rl.llm.policy import TransformerPolicy
-from sppo_rl.zoo import llm_runs, provenance
+from sppo_rl.zoo.language import runs as language_runs
+from sppo_rl.zoo.results import provenance
 
 HOPELESS, SURE = 0.1, 0.9
 """Prompts that at most, or at least, this share of responses solves."""
@@ -94,7 +95,7 @@ def describe(
 
 def measure(folder: Path, task: ReasoningTask, k: int, work: Path, plot: Path | None = None) -> dict[str, Any]:
     """V against avg@k at the end of a run."""
-    config, seed = llm_runs.read_config(folder)
+    config, seed = language_runs.read_config(folder)
     policy = after_training(folder)
     scores = scores_of(policy, task, k, work / f"after_{config.responses}_seed_{seed}.jsonl")
     row, result, values = describe(policy, task, scores)
@@ -105,7 +106,7 @@ def measure(folder: Path, task: ReasoningTask, k: int, work: Path, plot: Path | 
 
 def measure_before(folder: Path, task: ReasoningTask, k: int, work: Path) -> dict[str, Any]:
     """The same at the start, which is the prior whatever the seed."""
-    config, seed = llm_runs.read_config(folder)
+    config, seed = language_runs.read_config(folder)
     policy = before_training(config, seed)
     return {"seed": None, "when": "before", **describe(policy, task, scores_of(policy, task, k, work / "before.jsonl"))[0]}
 
@@ -156,7 +157,7 @@ def main() -> None:
     arguments = parser.parse_args()
     th.set_num_threads(1)
     folders = train(["sppo"], arguments.seeds, arguments.runs, arguments.responses, arguments.jobs)
-    config, _ = llm_runs.read_config(next(iter(folders.values())))
+    config, _ = language_runs.read_config(next(iter(folders.values())))
     task = held_out(config, arguments.prompts)
     rows = [measure_before(next(iter(folders.values())), task, arguments.k, arguments.work)]
     print(line(rows[0]), flush=True)

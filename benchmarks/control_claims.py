@@ -23,8 +23,8 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 from scipy.stats import t as student
 
-from sppo_rl.zoo.aggregates import METRICS, score_matrices
-from sppo_rl.zoo.results import Row, read_results, runs_of
+from sppo_rl.zoo.results.aggregates import METRICS, score_matrices
+from sppo_rl.zoo.results.rows import Row, read_results, runs_of
 
 FOLDER = Path(__file__).resolve().parent / "results"
 COMPARISONS = ("control_comparison", "control_rivals", "control_more_seeds")

@@ -28,8 +28,8 @@ def learn(name: str, responses: int) -> dict[str, Any]:
     """Train the shipped prior in this process."""
     import torch as th
 
-    from sppo_rl.zoo import llm_runs
-    from sppo_rl.zoo.llm_config import load_config, merge
+    from sppo_rl.zoo.language import runs as language_runs
+    from sppo_rl.zoo.language.config import load_config, merge
 
     device, dtype = RUNS[name]
     config = load_config("chain_sum_tiny")
@@ -41,7 +41,7 @@ def learn(name: str, responses: int) -> dict[str, Any]:
     )
     th.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
-        model, evaluation = llm_runs.run(config, 0, Path(folder), device=device)
+        model, evaluation = language_runs.run(config, 0, Path(folder), device=device)
     first, last = evaluation.rows[0], evaluation.rows[-1]
     return {
         "run": name,
@@ -97,8 +97,8 @@ def main() -> int:
         return 0
     import torch
 
-    from sppo_rl.zoo import provenance
-    from sppo_rl.zoo.results import write_atomically
+    from sppo_rl.zoo.results import provenance
+    from sppo_rl.zoo.results.rows import write_atomically
 
     if not torch.cuda.is_available():
         print("There is no GPU here: torch.cuda.is_available() is False.", file=sys.stderr)

@@ -34,8 +34,8 @@ from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedTokenizer
 
 from sppo_rl import GRPO
 from sppo_rl.envs.reasoning import MathReasoningEnv, from_pairs
-from sppo_rl.zoo import provenance
-from sppo_rl.zoo.results import write_atomically
+from sppo_rl.zoo.results import provenance
+from sppo_rl.zoo.results.rows import write_atomically
 
 LETTERS = "0123456789+-*/=()abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 RESPONSES, GROUP, BUDGET, PROMPTS = 256, 8, 96, 512

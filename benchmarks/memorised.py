@@ -13,18 +13,18 @@ import torch as th
 
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.loading import load_policy
-from sppo_rl.zoo import llm_runs
-from sppo_rl.zoo.llm_config import problems_of
-from sppo_rl.zoo.llm_prior import measure
+from sppo_rl.zoo.language import runs as language_runs
+from sppo_rl.zoo.language.config import problems_of
+from sppo_rl.zoo.language.prior import measure
 from sppo_rl.zoo.names import LABELS
-from sppo_rl.zoo.results import to_csv, write_atomically
+from sppo_rl.zoo.results.rows import to_csv, write_atomically
 
 COLUMNS = ("algo", "seed", "problems", "trained_on", "new")
 
 
 def compare(folder: Path, samples: int) -> dict[str, str | int | float]:
     """One run: the share of right responses to its own problems, and to those that follow them in the source."""
-    config, seed = llm_runs.read_config(folder)
+    config, seed = language_runs.read_config(folder)
     model, tokenizer = load_policy(folder)
     count = config.problems["size"]
     problems = problems_of({**config.problems, "size": 2 * count})

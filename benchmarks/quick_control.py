@@ -13,10 +13,10 @@ import numpy as np
 from agreement import Check, fast, near, read_json, same
 
 from sppo_rl.cores import torch_threads
-from sppo_rl.zoo.hyperparameters import read_entry
-from sppo_rl.zoo.results import read_results, runs_of
-from sppo_rl.zoo.runs import RunSpec
-from sppo_rl.zoo.runs import run as train_control
+from sppo_rl.zoo.results.rows import read_results, runs_of
+from sppo_rl.zoo.running.runs import RunSpec
+from sppo_rl.zoo.running.runs import run as train_control
+from sppo_rl.zoo.settings.hyperparameters import read_entry
 
 STARTING_POINTS = Path(__file__).resolve().parent / "hyperparams"
 

@@ -16,7 +16,7 @@ from agreement import AbsentError, Check, fast, near, read_json, same, standard_
 
 from sppo_rl.cores import torch_threads
 from sppo_rl.envs.reasoning import check as verify
-from sppo_rl.zoo.results import read_results, runs_of
+from sppo_rl.zoo.results.rows import read_results, runs_of
 
 HERE = Path(__file__).resolve().parent
 
@@ -63,8 +63,8 @@ def language_comparison(results: Path, work: Path) -> Iterator[Check]:
     from trained import STUDY
 
     from sppo_rl.callbacks import read_evaluations
-    from sppo_rl.zoo.llm_study import load_study
-    from sppo_rl.zoo.runs import EVALUATIONS
+    from sppo_rl.zoo.language.study import load_study
+    from sppo_rl.zoo.running.runs import EVALUATIONS
 
     ours = load_study(STUDY).variants
     for file in sorted(results.glob("*/results.csv")):
@@ -86,11 +86,11 @@ def calibration(results: Path, work: Path) -> Iterator[Check]:
     import calibration as script
     from trained import held_out
 
-    from sppo_rl.zoo import llm_runs
+    from sppo_rl.zoo.language.runs import read_config
 
     committed = read_json(results)
     folder = language_runs(work)["sppo", 0]
-    config, _ = llm_runs.read_config(folder)
+    config, _ = read_config(folder)
     task = held_out(config, committed["prompts"])
     found = script.measure(folder, task, committed["k"] // 4, work / "calibration")
     task.close()
@@ -115,11 +115,11 @@ def tail_effect(results: Path, work: Path) -> Iterator[Check]:
     import tail_effect as script
     from trained import held_out
 
-    from sppo_rl.zoo import llm_runs
+    from sppo_rl.zoo.language.runs import read_config
 
     committed = read_json(results)
     folder = language_runs(work)["ppo", 0]
-    config, _ = llm_runs.read_config(folder)
+    config, _ = read_config(folder)
     task = held_out(config, committed["prompts"])
     found = script.measure(folder, task, committed["k"] // 2)["positions"][-1]
     task.close()

@@ -22,8 +22,8 @@ import torch as th
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast, Qwen2Config
 
-from sppo_rl.zoo import provenance
 from sppo_rl.zoo.cli import main as sppo_rl_command
+from sppo_rl.zoo.results import provenance
 
 BENCHMARKS = ["aime24", "aime25", "amc23", "math500", "minerva"]
 

@@ -38,9 +38,10 @@ from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.loading import fingerprint
 from sppo_rl.llm.policy import TransformerPolicy
 from sppo_rl.llm.tail import tail_effect
-from sppo_rl.zoo import llm_runs, provenance
-from sppo_rl.zoo.chains import chain, is_chain
+from sppo_rl.zoo.language import runs as language_runs
+from sppo_rl.zoo.language.chains import chain, is_chain
 from sppo_rl.zoo.names import LABELS
+from sppo_rl.zoo.results import provenance
 
 BATCH = 256
 POSITIONS = 11
@@ -127,7 +128,7 @@ def around_the_error(values: list[np.ndarray], texts: list[str], expressions: li
 def measure(folder: Path, task: ReasoningTask, k: int, critic_only: int = 0, work: Path | None = None) -> dict[str, Any]:
     """All figures of one run."""
     policy = after_training(folder, critic_only, work)
-    config, _ = llm_runs.read_config(folder)
+    config, _ = language_runs.read_config(folder)
     prompts, actions, outcome, texts = respond(policy, task, k, seed=0)
     if config.algo == "sppo":
         of_prompts = prompt_values(policy, task)
@@ -228,7 +229,7 @@ def main() -> None:
     arguments = parser.parse_args()
     th.set_num_threads(1)
     folders = train(arguments.algos, arguments.seeds, arguments.runs, arguments.responses, arguments.jobs)
-    config, _ = llm_runs.read_config(next(iter(folders.values())))
+    config, _ = language_runs.read_config(next(iter(folders.values())))
     task = held_out(config, arguments.prompts)
     rows = []
     for further in dict.fromkeys((0, arguments.critic_only)):

@@ -26,13 +26,13 @@ from sppo_rl.llm.generation import Sampling
 from sppo_rl.llm.loading import fingerprint
 from sppo_rl.llm.policy import TransformerPolicy
 from sppo_rl.llm.tokens import response_mask
-from sppo_rl.zoo import llm_runs
-from sppo_rl.zoo.jobs import Job, do_all
-from sppo_rl.zoo.llm_config import LanguageConfig, problems_of
-from sppo_rl.zoo.llm_study import load_study
+from sppo_rl.zoo.language import runs as language_runs
+from sppo_rl.zoo.language.config import LanguageConfig, problems_of
+from sppo_rl.zoo.language.study import load_study
 from sppo_rl.zoo.names import algorithm_class
-from sppo_rl.zoo.results import write_atomically
-from sppo_rl.zoo.runs import CHECKPOINTS
+from sppo_rl.zoo.parallel.jobs import Job, do_all
+from sppo_rl.zoo.results.rows import write_atomically
+from sppo_rl.zoo.running.runs import CHECKPOINTS
 
 STUDY = Path(__file__).parent / "language" / "equal_responses.yml"
 RESULTS = Path(__file__).parent / "results"
@@ -79,7 +79,7 @@ def train(
     if broken:
         raise SystemExit("\n".join(broken))
     for (algo, seed), job in wanted.items():
-        config, own_seed = llm_runs.read_config(job.folder)
+        config, own_seed = language_runs.read_config(job.folder)
         if (config.algo, own_seed) != (algo, seed) or config.responses != job.settings["config"]["responses"]:
             raise SystemExit(
                 f"{job.folder} holds a run of {config.algo}, seed {own_seed}, {config.responses:,} responses, but {job.name} with "
@@ -90,7 +90,7 @@ def train(
 
 def before_training(config: LanguageConfig, seed: int) -> TransformerPolicy:
     """The policy that a run starts with."""
-    return _policy(llm_runs.build(config, seed, _env(config), device="cpu"))
+    return _policy(language_runs.build(config, seed, _env(config), device="cpu"))
 
 
 def after_training(folder: Path, critic_only: int = 0, work: Path | None = None) -> TransformerPolicy:
@@ -100,7 +100,7 @@ def after_training(folder: Path, critic_only: int = 0, work: Path | None = None)
     With ``critic_only`` the critic is then trained on so many more responses of the policy, which stays as it is, with checkpoints in the
     folder ``work``.
     """
-    config, _ = llm_runs.read_config(folder)
+    config, _ = language_runs.read_config(folder)
     cls: Any = algorithm_class(config.algo)
     env = _env(config)
     model = load_checkpoint(cls, folder / CHECKPOINTS, env=env, device="cpu")
@@ -122,7 +122,7 @@ def after_training(folder: Path, critic_only: int = 0, work: Path | None = None)
 
 
 def _env(config: LanguageConfig) -> Any:
-    env, held_out = llm_runs.make_envs(config)
+    env, held_out = language_runs.make_envs(config)
     held_out.close()
     return env
 
@@ -134,7 +134,7 @@ def _policy(model: SequenceAlgorithm) -> TransformerPolicy:
 
 def held_out(config: LanguageConfig, count: int) -> ReasoningTask:
     """So many problems that no run trains on."""
-    tokenizer = llm_runs.load_tokenizer(llm_runs.model_source(config.model))
+    tokenizer = language_runs.load_tokenizer(language_runs.model_source(config.model))
     problems = problems_of({**config.evaluation.problems, "size": count})
     return ReasoningTask(problems, tokenizer, config.max_prompt_tokens, config.max_new_tokens)
 

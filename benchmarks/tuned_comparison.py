@@ -21,13 +21,13 @@ from typing import Any
 
 import torch as th
 
-from sppo_rl.zoo import provenance
-from sppo_rl.zoo.compare import compare
-from sppo_rl.zoo.hyperparameters import read_entry
+from sppo_rl.zoo.commands.compare import compare
+from sppo_rl.zoo.commands.tune import tune
 from sppo_rl.zoo.names import ALGORITHMS
-from sppo_rl.zoo.results import write_atomically
-from sppo_rl.zoo.runs import RunSpec
-from sppo_rl.zoo.tune import tune
+from sppo_rl.zoo.results import provenance
+from sppo_rl.zoo.results.rows import write_atomically
+from sppo_rl.zoo.running.runs import RunSpec
+from sppo_rl.zoo.settings.hyperparameters import read_entry
 
 TUNING_SEEDS, EVALUATION_EPISODES = 2, 200
 FIRST_SEED = 100

@@ -11,11 +11,10 @@ from typing import Any
 import torch as th
 
 from sppo_rl.callbacks import read_evaluations
-from sppo_rl.zoo import control_table, provenance
-from sppo_rl.zoo.hyperparameters import read_entry
 from sppo_rl.zoo.names import file_name
-from sppo_rl.zoo.plots import plot_comparison
-from sppo_rl.zoo.results import (
+from sppo_rl.zoo.results import control_table, provenance
+from sppo_rl.zoo.results.plots import plot_comparison
+from sppo_rl.zoo.results.rows import (
     COLUMNS,
     Row,
     summarize,
@@ -23,7 +22,8 @@ from sppo_rl.zoo.results import (
     to_csv,
     write_atomically,
 )
-from sppo_rl.zoo.runs import EVALUATIONS, LAST_MODEL, RunSpec, run
+from sppo_rl.zoo.running.runs import EVALUATIONS, LAST_MODEL, RunSpec, run
+from sppo_rl.zoo.settings.hyperparameters import read_entry
 
 Variants = Mapping[str, tuple[str, dict[str, Any]]]
 """Name → algorithm, and the hyperparameters that differ from its starting point."""

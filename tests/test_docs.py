@@ -21,7 +21,7 @@ from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.callbacks import EvaluationCallback
 from sppo_rl.envs.control.catalog import TASKS
 from sppo_rl.zoo.cli import COMMANDS, build_parser
-from sppo_rl.zoo.hyperparameters import load_hyperparameters
+from sppo_rl.zoo.settings.hyperparameters import load_hyperparameters
 from tests.helpers import MatchEnv, SpaceEnv, dummy
 from tests.pages import DOCS, PAGES, REPOSITORY, code_blocks, section, table, without_code
 

@@ -14,8 +14,8 @@ import pytest
 import yaml
 
 from sppo_rl import SPPO
-from sppo_rl.zoo.hyperparameters import defaults_of, read_file, update_size
-from sppo_rl.zoo.results import read_results, runs_of, summarize, summary_csv
+from sppo_rl.zoo.results.rows import read_results, runs_of, summarize, summary_csv
+from sppo_rl.zoo.settings.hyperparameters import defaults_of, read_file, update_size
 from tests.pages import DOCS, REPOSITORY, section, table
 
 RESULTS = REPOSITORY / "benchmarks" / "results"

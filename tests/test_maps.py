@@ -17,6 +17,14 @@ PACKAGES = (
     "envs/reasoning",
     "envs/reasoning/verifier",
     "zoo",
+    "zoo/commands",
+    "zoo/imitation",
+    "zoo/language",
+    "zoo/parallel",
+    "zoo/results",
+    "zoo/running",
+    "zoo/settings",
+    "zoo/shipped",
 )
 
 
@@ -30,3 +38,17 @@ def test_the_map_of_a_package_is_complete(package: str) -> None:
     assert modules <= set(named), f"not on the map: {sorted(modules - set(named))}"
     gone = {name for name in named if name.islower()} - modules
     assert not gone, f"on the map, and not there: {sorted(gone)}"
+
+
+def test_the_zoo_has_floors() -> None:
+    """A folder of the zoo imports those that stand before it on the zoo's map, and no other."""
+    text = (REPOSITORY / "zoo" / "__init__.py").read_text(encoding="utf-8")
+    order = re.findall(r"``(\w+)/?``:", text)
+    assert set(order) == {path.stem for path in (REPOSITORY / "zoo").glob("[a-z]*.py")} | {
+        path.parent.name for path in (REPOSITORY / "zoo").glob("*/__init__.py")
+    }
+    for path in (REPOSITORY / "zoo").glob("**/[a-z]*.py"):
+        room = path.relative_to(REPOSITORY / "zoo").parts[0].removesuffix(".py")
+        needed = set(re.findall(r"(?:from|import) sppo_rl\.zoo\.(\w+)", path.read_text(encoding="utf-8")))
+        above = needed - set(order[: order.index(room) + 1])
+        assert not above, f"{path.relative_to(REPOSITORY)} imports {', '.join(sorted(above))}"

@@ -1,17 +1,13 @@
 """
 The zoo: priors to start from, trained agents; trains, evaluates, compares and plots.
 
-- commands, one module each, and ``cli`` that dispatches to them: ``demo``, ``envs``, ``pretrain``, ``train``, ``train_agent``,
-  ``pretrain_llm``, ``train_llm``, ``evaluate``, ``enjoy``, ``compare``, ``compare_llm``, ``tune``, ``plot``, ``report``; parts of such:
-  ``demo_language``, ``evaluate_llm``, ``benchmark_report``
-- rl_zoo3's command line: ``rl_zoo3``
-- what a user types: ``names``, ``options``, ``hyperparameters``, ``hyperparameter_values``, ``kinds`` (against annotations),
-  ``llm_config``, ``llm_check``, ``llm_models``, ``llm_reward``, ``llm_study``
-- a run: ``runs``, ``llm_runs``, ``run_folders``, ``models``, ``llm_evaluation``, ``llm_memory``, ``progress``, ``quiet``
-- many runs: ``jobs``, and ``worker`` in each process; ``search`` and ``hyperparameter_files`` of ``tune``
-- results: ``results``, ``aggregates``, ``control_table``, ``llm_table``, ``tables``, ``plots``, ``report_plots``, ``provenance``
-- priors and agents: ``prior``, ``agent``; how priors are made: ``experts``, ``demonstrations``, ``cloning``, ``chains``, ``llm_prior``;
-  their cards: ``card``, ``prior_card``, ``llm_prior_card``
+From the ground up; each imports those above it in this list alone:
+
+- ``names``: algorithms, tasks, files, and what to say to a wrong one
+- ``settings/``: hyperparameters, and the search for better ones; ``results/``: result files, summaries, tables, plots
+- ``shipped/``: priors and agents, which lie in ``priors/`` and ``agents/``; ``imitation/``: how priors are made
+- ``running/``: a control run; ``language/``: runs of language models; ``parallel/``: many runs side by side, of either kind
+- ``commands/``: what the ``sppo-rl`` command does; ``cli``: that command; ``rl_zoo3``: rl_zoo3's command line
 """
 
 from __future__ import annotations
@@ -20,16 +16,16 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sppo_rl.zoo.agent import list_agents, load_agent
-    from sppo_rl.zoo.prior import copy_prior_into, list_priors, load_prior, prior_weights
+    from sppo_rl.zoo.shipped.agent import list_agents, load_agent
+    from sppo_rl.zoo.shipped.prior import copy_prior_into, list_priors, load_prior, prior_weights
 
 _HOMES = {
-    "copy_prior_into": "prior",
-    "list_agents": "agent",
-    "list_priors": "prior",
-    "load_agent": "agent",
-    "load_prior": "prior",
-    "prior_weights": "prior",
+    "copy_prior_into": "shipped.prior",
+    "list_agents": "shipped.agent",
+    "list_priors": "shipped.prior",
+    "load_agent": "shipped.agent",
+    "load_prior": "shipped.prior",
+    "prior_weights": "shipped.prior",
 }
 __all__ = ["copy_prior_into", "list_agents", "list_priors", "load_agent", "load_prior", "prior_weights"]
 

@@ -9,8 +9,8 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 
+from sppo_rl.zoo.commands.options import import_gym_packages
 from sppo_rl.zoo.names import suggestion
-from sppo_rl.zoo.options import import_gym_packages
 
 COMMANDS = {
     "demo": "watch SPPO learn to balance a pole, beside PPO, and to work sums out (six minutes), and get plots",
@@ -28,7 +28,7 @@ COMMANDS = {
     "plot": "draw the plot of a comparison again",
     "report": "put the results of comparisons on one page, Markdown and HTML",
 }
-"""Sub-command → what it does; the module ``sppo_rl.zoo.<name>`` does it (``-`` becomes ``_``)."""
+"""Sub-command → what it does; the module ``sppo_rl.zoo.commands.<name>`` does it (``-`` becomes ``_``)."""
 
 DESCRIPTION = """\
 Sequence-level PPO on verifiable tasks: train, compare, look.
@@ -60,7 +60,7 @@ def build_parser(command: str | None) -> argparse.ArgumentParser:
         if name != command:
             commands.add_parser(name, help=purpose, add_help=False)
             continue
-        module = importlib.import_module(f"sppo_rl.zoo.{name.replace('-', '_')}")
+        module = importlib.import_module(f"sppo_rl.zoo.commands.{name.replace('-', '_')}")
         sub = commands.add_parser(
             name, help=purpose, description=module.__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
         )

@@ -35,10 +35,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.notices import env_id_of
 from sppo_rl.vec_env import has_batched_form, make_batched
-from sppo_rl.zoo.hyperparameters import same_minibatches, update_size
 from sppo_rl.zoo.names import TABLE
-from sppo_rl.zoo.prior import copy_prior_into, list_priors
-from sppo_rl.zoo.search import suggest
+from sppo_rl.zoo.settings.hyperparameters import same_minibatches, update_size
+from sppo_rl.zoo.settings.search import suggest
+from sppo_rl.zoo.shipped.prior import copy_prior_into, list_priors
 
 if TYPE_CHECKING:
     import optuna

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sppo_rl.envs.reasoning import VerifierPool, check
-from sppo_rl.zoo import provenance
+from sppo_rl.zoo.results import provenance
 
 sys.path.insert(0, str(Path(__file__).parent))
 import corpus

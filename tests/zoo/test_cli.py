@@ -17,10 +17,10 @@ import sppo_rl
 from sppo_rl.callbacks import read_evaluations
 from sppo_rl.collection import LONGEST_EPISODE
 from sppo_rl.zoo.cli import COMMANDS, main
-from sppo_rl.zoo.hyperparameters import defaults_of, read_file
-from sppo_rl.zoo.models import build_model, load_model
 from sppo_rl.zoo.names import ALGORITHMS, UsageError
-from sppo_rl.zoo.runs import RunSpec, read_config, run
+from sppo_rl.zoo.running.models import build_model, load_model
+from sppo_rl.zoo.running.runs import RunSpec, read_config, run
+from sppo_rl.zoo.settings.hyperparameters import defaults_of, read_file
 
 CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
 TINY = [
@@ -142,9 +142,9 @@ def test_runs_started_together_have_folders_of_their_own(tmp_path, capsys, monke
             main(["train", *TINY, "--log-folder", str(tmp_path)])
         raise ValueError("cannot be built")
 
-    monkeypatch.setattr("sppo_rl.zoo.train.train_run", beside)
+    monkeypatch.setattr("sppo_rl.zoo.commands.train.train_run", beside)
     # a number that another process takes after the folders were listed
-    monkeypatch.setattr("sppo_rl.zoo.run_folders.numbers_of", lambda base, stem: [])
+    monkeypatch.setattr("sppo_rl.zoo.running.folders.numbers_of", lambda base, stem: [])
     assert main(["train", *TINY, "--log-folder", str(tmp_path)]) == 1
     assert [folder.name for folder in seen] == [f"sppo_rl-PrecisionCartPole200-v0_{number}" for number in (1, 2, 3)]
     # a run that could not be built leaves nothing, not even what it was the first to need

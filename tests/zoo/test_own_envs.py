@@ -10,11 +10,11 @@ import pytest
 import yaml
 
 from sppo_rl.zoo.cli import main
-from sppo_rl.zoo.hyperparameters import load_hyperparameters, read_file
-from sppo_rl.zoo.models import build_model
 from sppo_rl.zoo.names import UsageError, check_env_id, file_name, with_module
-from sppo_rl.zoo.results import read_results
-from sppo_rl.zoo.runs import horizon, read_config
+from sppo_rl.zoo.results.rows import read_results
+from sppo_rl.zoo.running.models import build_model
+from sppo_rl.zoo.running.runs import horizon, read_config
+from sppo_rl.zoo.settings.hyperparameters import load_hyperparameters, read_file
 
 MODULE = """
 import gymnasium as gym
@@ -88,7 +88,7 @@ def test_workers_of_a_comparison_import_it_too(module, tmp_path):
 
 
 def test_tune_writes_to_the_entry_that_the_file_has(module, tmp_path, monkeypatch):
-    monkeypatch.setattr("sppo_rl.zoo.tune._last_evaluation", lambda spec: {"success": 0.5, "seconds": 1.0})
+    monkeypatch.setattr("sppo_rl.zoo.commands.tune._last_evaluation", lambda spec: {"success": 0.5, "seconds": 1.0})
     own = tmp_path / "own.yml"
     own.write_text("Guess-v0: {n_episodes: 8}\n")
     words = ["tune", "--env", "own_guesses:Guess-v0", "--trials", "1", "--episodes", "8", "--conf-file", str(own)]

@@ -19,9 +19,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 import sppo_rl.zoo.rl_zoo3 as zoo
 from sppo_rl import SPPO
 from sppo_rl.vec_env import BatchedVecEnv
-from sppo_rl.zoo.hyperparameters import load_hyperparameters, read_file
-from sppo_rl.zoo.models import build_model
-from sppo_rl.zoo.prior import actor_weights, prior_weights
+from sppo_rl.zoo.running.models import build_model
+from sppo_rl.zoo.settings.hyperparameters import load_hyperparameters, read_file
+from sppo_rl.zoo.shipped.prior import actor_weights, prior_weights
 
 CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
 MOUNTAINCAR = "sppo_rl/MountainCar-v0"

@@ -1,0 +1,292 @@
+"""Tuning: the space is fair, a study resumes, a broken trial is pruned, and the file changes in one place only."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+import yaml
+
+from sppo_rl.zoo.cli import main
+from sppo_rl.zoo.commands import tune as command
+from sppo_rl.zoo.names import ALGORITHMS
+from sppo_rl.zoo.running.models import build_model
+from sppo_rl.zoo.running.runs import RunSpec
+from sppo_rl.zoo.settings.files import with_entry
+from sppo_rl.zoo.settings.hyperparameters import check_keys, load_hyperparameters, read_file
+from sppo_rl.zoo.settings.search import as_hyperparameters, starting_point, suggest
+from tests.pages import DOCS, section, table
+
+BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
+RESULTS, HYPERPARAMETERS = BENCHMARKS / "results" / "tuned_comparison", BENCHMARKS / "hyperparams"
+CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
+SHARED = {"learning_rate", "n_epochs", "n_minibatches", "clip_range", "ent_coef", "max_grad_norm"}
+
+
+def distributions(algo):
+    study = optuna.create_study()
+    trial = study.ask()
+    drawn = suggest(trial, algo)
+    assert set(drawn) == set(trial.distributions)
+    return trial.distributions
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_what_algorithms_share_is_searched_in_the_same_ranges(algo):
+    ours, theirs = distributions("sppo"), distributions(algo)
+    assert set(theirs) >= SHARED
+    assert all(theirs[name] == ours[name] for name in set(ours) & set(theirs))
+
+
+def test_the_documented_space_is_the_one_that_is_searched():
+    shown = [row for row in table(section(DOCS / "zoo.md", "## Tuning")) if row[0].startswith("`")]
+    for algo in ALGORITHMS:
+        rows = {row[0].split("`")[1]: row[1] for row in shown if row[2] == "all" or algo in row[2].split(", ")}
+        space = distributions(algo)
+        assert set(rows) == set(space)
+        for name, values in space.items():
+            if isinstance(values, optuna.distributions.CategoricalDistribution):
+                assert rows[name] == ", ".join(map(str, values.choices))
+            else:
+                assert rows[name] == f"{values.low} to {values.high}" + (", logarithmic" if values.log else "")
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+@pytest.mark.parametrize("env_id", [CARTPOLE, "sppo_rl/MountainCar-v0"])
+def test_every_corner_of_the_space_makes_a_model(algo, env_id):
+    settings = load_hyperparameters(algo, env_id).as_dict()
+    for largest in (False, True):
+        corner = {}
+        for name, space in distributions(algo).items():
+            categorical = isinstance(space, optuna.distributions.CategoricalDistribution)
+            corner[name] = space.choices[-1 if largest else 0] if categorical else (space.high if largest else space.low)
+        overrides = as_hyperparameters(algo, suggest(optuna.trial.FixedTrial(corner), algo), settings)
+        check_keys(algo, overrides)
+        model, _ = build_model(algo, env_id, load_hyperparameters(algo, env_id, overrides), prior=False)
+        assert model.n_epochs == (8 if largest else 1)
+        update = settings["n_episodes"] if algo != "sb3-ppo" else settings["n_envs"] * settings["n_steps"]
+        assert model.batch_size == (update // 4 if largest else update)
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_the_first_trial_is_the_files_own_settings(algo):
+    for env_id, settings in read_file(algo).items():
+        start = starting_point(algo, settings)
+        study = optuna.create_study()
+        study.enqueue_trial(start)
+        drawn = suggest(study.ask(), algo)
+        assert drawn == {name: start[name] for name in drawn}
+        overrides = as_hyperparameters(algo, drawn, settings)
+        file = {**settings, "batch_size": overrides["batch_size"]}
+        assert {key: value for key, value in overrides.items() if key in file} == {
+            key: file[key] for key in overrides if key in file
+        }, env_id
+        whole = settings.get("n_episodes") or settings["n_envs"] * settings["n_steps"]
+        assert overrides["batch_size"] == settings.get("batch_size", whole)
+
+
+def words(tmp_path, trials, *more):
+    own = tmp_path / "own.yml"
+    if not own.exists():
+        own.write_text(f"{CARTPOLE}: {{n_timesteps: 9, n_episodes: 64, learning_rate: 0.002}}\n")
+    budget = ("--trials", str(trials), "--episodes", "4", "--seeds", "2", "--eval-episodes", "3", "-o", str(tmp_path))
+    return ["tune", "--algo", "sppo", "--env", CARTPOLE, "--conf-file", str(own), *budget, *more]
+
+
+@pytest.fixture
+def scripted(monkeypatch):
+    """Runs whose success is made up: .5 and .7 with the file's settings, .1 more in every later trial; the third breaks."""
+    seen = []
+
+    def evaluation(spec):
+        seen.append(spec)
+        if len(seen) == 5:
+            raise ValueError("train/policy_gradient_loss is nan")
+        return {"success": 0.5 + 0.2 * spec.seed + 0.05 * (len(seen) // 3), "seconds": 1.0}
+
+    monkeypatch.setattr(command, "_last_evaluation", evaluation)
+    return seen
+
+
+def test_a_study_resumes_prunes_what_breaks_and_has_one_budget(tmp_path, scripted, capsys):
+    assert main(words(tmp_path, 2)) == 0
+    assert [spec.seed for spec in scripted] == [0, 1, 0, 1]
+    # the file's settings first
+    assert scripted[0].hyperparameters() == replace(scripted[0], overrides={}).hyperparameters()
+    assert scripted[2].overrides != scripted[0].overrides
+    assert main(words(tmp_path, 4)) == 0
+    out = capsys.readouterr().out
+    assert "2 of 4 trials done before" in out
+    assert "pruned: train/policy_gradient_loss is nan" in out
+    # trial 2 broke at its first seed, trial 3 had two
+    assert len(scripted) == 4 + 1 + 2
+    drawn = [spec.overrides for spec in (scripted[0], scripted[2], scripted[4], scripted[5])]
+    assert all(drawn[i] != drawn[j] for i in range(4) for j in range(i)), "a resumed sampler does not repeat itself"
+    assert re.search(r"trial 3, success 0\.7\d\d; the settings before 0\.600; 1 pruned", out)
+    assert main(words(tmp_path, 4, "--no-prior")) == 1
+    assert "was made with prior = None, and now it is False" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("algo", "entry", "inside"),
+    [
+        # the constructor's own defaults: 10 epochs, 32 minibatches
+        (
+            "sb3-ppo",
+            {},
+            {"learning_rate", "clip_range", "ent_coef", "max_grad_norm", "vf_coef", "gae_lambda", "normalize_advantage"},
+        ),
+        (
+            "sppo",
+            {"clip_range": 0.25, "learning_rate": "lin_1e-3", "n_episodes": 12, "batch_size": 5},
+            {"n_epochs", "ent_coef"},
+        ),
+    ],
+)
+def test_a_study_begins_with_settings_outside_its_space_as_they_are(algo, entry, inside, tmp_path, monkeypatch, capsys):
+    seen = []
+
+    def evaluation(spec):
+        seen.append(spec)
+        return {"success": 0.9 if len(seen) == 1 else 0.1, "seconds": 1.0}
+
+    monkeypatch.setattr(command, "_last_evaluation", evaluation)
+    own = tmp_path / "own.yml"
+    own.write_text(yaml.safe_dump({"CartPole-v1": entry}))
+    budget = ["--trials", "2", "--episodes", "4", "--seeds", "1", "-o", str(tmp_path)]
+    assert main(["tune", "--algo", algo, "--env", "CartPole-v1", "--conf-file", str(own), *budget]) == 0
+    before = RunSpec(algo, "CartPole-v1", entry=entry).hyperparameters()
+    assert seen[0].hyperparameters() == before
+    path = tmp_path / "CartPole-v1" / f"{algo}.log"
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    first, second = optuna.load_study(study_name="tune", storage=storage).trials
+    # the sampler is told of what lies in the space, and of nothing else
+    assert inside <= set(first.params) < set(second.params)
+    assert not {"n_minibatches", "learning_rate" if entry else "n_epochs"} & set(first.params)
+    assert first.user_attrs["hyperparameters"] == before.kwargs
+    # the best is the file's
+    printed = capsys.readouterr().out
+    assert yaml.safe_load(printed[printed.index("\nCartPole-v1:") :]) == {"CartPole-v1": before.as_dict()}
+
+
+def test_a_study_keeps_what_is_not_searched(tmp_path, scripted, capsys):
+    assert main(words(tmp_path, 1)) == 0
+    own = tmp_path / "own.yml"
+    text = own.read_text(encoding="utf-8")
+    # where a study begins may change: what is searched is drawn anew
+    own.write_text(text.replace("learning_rate: 0.002", "learning_rate: 0.004"), encoding="utf-8")
+    assert main(words(tmp_path, 2)) == 0
+    own.write_text(text.replace("n_episodes: 64", "n_episodes: 32"), encoding="utf-8")
+    assert main(words(tmp_path, 2)) == 1
+    assert "was made with n_episodes in the file = 64, and now it is 32" in capsys.readouterr().err
+
+
+def test_a_task_without_success_is_tuned_by_its_mean_return(tmp_path, monkeypatch, capsys):
+    def evaluation(spec):
+        return {"success": float("nan"), "mean_return": 100.0 + 20.0 * spec.seed, "seconds": 1.0}
+
+    monkeypatch.setattr(command, "_last_evaluation", evaluation)
+    assert main(words(tmp_path, 2, "--write")) == 0
+    out = capsys.readouterr().out
+    assert "trial 0: return 110.000" in out
+    assert "return 110.000; the settings before 110.000" in " ".join((tmp_path / "own.yml").read_text().split())
+
+
+def test_a_killed_trial_is_done_again(tmp_path, scripted, monkeypatch):
+    def killed(spec):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command, "_last_evaluation", killed)
+    assert main(words(tmp_path, 1)) == 130
+    monkeypatch.undo()
+    monkeypatch.setattr(command, "_last_evaluation", lambda spec: {"success": 0.5, "seconds": 1.0})
+    assert main(words(tmp_path, 1)) == 0
+    path = tmp_path / "sppo_rl-PrecisionCartPole200-v0" / "sppo.log"
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    trials = optuna.load_study(study_name="tune", storage=storage).trials
+    assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE"]
+    assert trials[1].params["learning_rate"] == 0.002
+
+
+def test_real_runs_and_writing_to_the_file(tmp_path):
+    entry = "policy: MlpPolicy\n  n_timesteps: 9\n  learning_rate: 0.002"
+    text = f"# how it came about\n\n{CARTPOLE}: &defaults\n  {entry}\n\nother: # why\n  <<: *defaults\n"
+    own = tmp_path / "own.yml"
+    own.write_text(text)
+    assert main(words(tmp_path, 2)) == 0
+    assert own.read_text() == text
+    assert main(words(tmp_path, 2, "--write")) == 0
+    result = own.read_text()
+    assert "# tuned: sppo-rl tune --algo sppo --env " in result
+    assert result.startswith("# how it came about\n")
+    assert "other: # why\n" in result
+    table = yaml.safe_load(result)
+    assert table["other"] == {"policy": "MlpPolicy", "n_timesteps": 9, "learning_rate": 0.002}
+    assert {"learning_rate", "policy", "n_timesteps"} <= set(table[CARTPOLE])
+    check_keys("sppo", table[CARTPOLE])
+
+
+ADDED = {("sppo", "PrecisionCartPole200"): {"normalize_advantage": True}}
+"""What a study of short runs did not search and long ones need; the file says why."""
+
+
+@pytest.mark.parametrize("task", [path.stem for path in RESULTS.glob("*.json")])
+def test_settings_that_were_found_are_those_of_the_package(task):
+    found = json.loads((RESULTS / f"{task}.json").read_text())["tuned"]
+    for algo, study in found.items():
+        entry = read_file(algo)[f"sppo_rl/{task}-v0"]
+        assert {name: entry[name] for name in study["hyperparameters"]} == study["hyperparameters"]
+        start = read_file(algo, HYPERPARAMETERS)[f"sppo_rl/{task}-v0"]
+        assert {**start, **study["hyperparameters"], **ADDED.get((algo, task), {})} == entry
+
+
+FILE = """\
+# top
+
+a/A-v0: &one
+  x: 1  # one
+  y: 2
+
+a/B-v0: &two
+  <<: *one
+  y: 3
+
+# of C
+a/C-v0:
+  <<: *two
+  z: 1.5
+"""
+
+
+@pytest.mark.parametrize("env_id", ["a/A-v0", "a/B-v0", "a/C-v0", "a/D-v0"])
+def test_one_entry_changes_and_every_comment_stays(env_id):
+    before = yaml.safe_load(FILE)
+    text = with_entry(FILE, env_id, {"x": 7, "rate": 0.000012}, "first")
+    assert yaml.safe_load(text) == {**before, env_id: {"x": 7, "rate": 0.000012}}
+    assert {"# top", "# of C", "# tuned: first"} <= set(text.splitlines())
+    long = with_entry(text, env_id, {"x": 9}, "--word " * 60)
+    assert "first" not in long
+    assert max(map(len, long.splitlines())) < 140
+    assert long.count("--word") == 60
+    again = with_entry(long, env_id, {"x": 8}, "second")
+    assert yaml.safe_load(again) == {**before, env_id: {"x": 8}}
+    assert "first" not in again
+
+
+def test_what_cannot_be_replaced_is_refused():
+    with pytest.raises((ValueError, yaml.YAMLError)):
+        with_entry("a: &x {k: 1}\nb: *x\n", "a", {"k": 2}, "n")
+
+
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_the_shipped_files_can_be_written(algo):
+    from importlib.resources import files
+
+    text = files("sppo_rl.zoo").joinpath("hyperparams", f"{algo}.yml").read_text()
+    for env_id in read_file(algo):
+        text = with_entry(text, env_id, {"policy": "MlpPolicy", "n_timesteps": 1}, "n")
+    assert all(entry == {"policy": "MlpPolicy", "n_timesteps": 1} for entry in yaml.safe_load(text).values())

@@ -1,0 +1,306 @@
+"""Train algorithms x seeds on one or more tasks, in parallel over the cores, and draw up the results.
+
+  sppo-rl compare --env sppo_rl/PrecisionCartPole200-v0 --algos sppo ppo sb3-ppo --seeds 5 --episodes 8000 -o cartpole
+  sppo-rl compare --env sppo_rl/Hopper-v0 --algos sppo --seeds 3 --hyperparams sppo.advantage=standardized -o hopper
+
+Every run is a process of its own, and its results are kept: the same command, given again after a kill, does what is left (exactly as
+it would have been: this package's algorithms go on from a checkpoint, SB3's PPO starts its run anew). More seeds or algorithms may be
+asked of the same folder later; its results are those of all its runs of the same length and evaluations. All evaluations are on the same
+initial states. Written to the folder: results.csv (every evaluation), summary.csv and table.md (final success with bootstrap intervals
+over seeds, area under the curve, seconds), plot.png, references.csv (prior and untrained), provenance.json (commands, commit, machine,
+date). 'sppo-rl report' makes a page of one or more such folders.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+
+from sppo_rl.callbacks import read_evaluations
+from sppo_rl.zoo.commands import options
+from sppo_rl.zoo.names import ALGORITHMS, LABELS, UsageError, algorithm_class, check_env_id, file_name
+from sppo_rl.zoo.parallel.jobs import Job, do_all
+from sppo_rl.zoo.parallel.worker import JOB, RESULT
+from sppo_rl.zoo.results import control_table, provenance
+from sppo_rl.zoo.results.plots import plot_comparison
+from sppo_rl.zoo.results.rows import (
+    COLUMNS,
+    RETURNS,
+    Row,
+    summarize,
+    summary_csv,
+    to_csv,
+    write_atomically,
+)
+from sppo_rl.zoo.running.runs import EVALUATIONS, RunSpec
+from sppo_rl.zoo.settings.hyperparameters import parse_overrides, read_entry
+
+REFERENCE_EPISODES = 500
+"""Episodes, each way, for the lines 'prior' and 'untrained'."""
+RESULT_COLUMNS = (*COLUMNS, *RETURNS.values())
+"""Of results.csv."""
+REFERENCE_COLUMNS = ("success", "greedy_success", "episodes", *RETURNS.values())
+"""Of references.csv, behind task and policy."""
+COMMON = ("timesteps", "episodes", "prior", "eval_every", "eval_episodes", "eval_seed", "device")
+"""Settings that all runs of one comparison share; the rest belongs to an algorithm on a task."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options.
+
+    :param parser: of this command
+    """
+    options.add_env(parser, several=True)
+    parser.add_argument(
+        "--algos",
+        nargs="+",
+        default=["sppo", "ppo", "sb3-ppo"],
+        metavar="NAME",
+        help=f"of {options.algorithms_help()} (default: sppo ppo sb3-ppo)",
+    )
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="number of seeds (default 5)")
+    parser.add_argument(
+        "--first-seed",
+        type=int,
+        default=0,
+        metavar="N",
+        help="count from this one on, to share seeds among machines (default 0)",
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--episodes", type=int, metavar="N", help="length of a run in episodes")
+    length.add_argument("--timesteps", type=int, metavar="N", help="length in environment steps (default: the YAML files')")
+    options.add_prior_choice(parser)
+    options.add_hyperparameters(parser)
+    options.add_conf_file(parser)
+    options.add_evaluation(parser, n_episodes=200)
+    options.add_jobs(parser)
+    parser.add_argument("--output", "-o", type=Path, default=Path("comparison"), metavar="DIR", help="default: comparison")
+    parser.add_argument("--x", default="episodes", choices=("episodes", "timesteps", "seconds"), help="x axis of the plot")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Compare.
+
+    :param arguments: parsed
+    :raises UsageError: if the options make no sense
+    """
+    if arguments.seeds < 1 or arguments.jobs < 1:
+        raise UsageError(f"--seeds and --jobs must be at least 1, got {arguments.seeds} and {arguments.jobs}.")
+    if arguments.first_seed < 0:
+        raise UsageError(f"--first-seed must be at least 0, got {arguments.first_seed}.")
+    overrides = overrides_by_algorithm(arguments.algos, parse_overrides(arguments.hyperparams))
+    specs = [
+        RunSpec(
+            algo=algo,
+            env_id=check_env_id(env_id),
+            seed=seed,
+            timesteps=arguments.timesteps,
+            episodes=arguments.episodes,
+            prior=arguments.prior,
+            overrides=overrides[algo],
+            entry=read_entry(algo, env_id, arguments.conf_file),
+            eval_every=arguments.eval_every,
+            eval_episodes=arguments.eval_episodes,
+        ).check()
+        for env_id in arguments.env
+        for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
+        for algo in arguments.algos
+    ]
+    provenance.record(arguments.output)
+    failed = compare(specs, arguments.output, arguments.jobs, arguments.x)
+    return 1 if failed else 0
+
+
+def compare(
+    specs: Sequence[RunSpec], folder: Path, processes: int, x: str = "episodes", console: Console | None = None
+) -> int:
+    """
+    Do what is left of a comparison and write its results.
+
+    :param specs: its runs
+    :param folder: of the comparison
+    :param processes: at a time
+    :param x: x axis of the plot
+    :param console: shows the progress
+    :return: number of runs that failed
+    """
+    console = console or Console()
+    asked = [_run_job(spec, folder) for spec in specs]
+    envs = list(dict.fromkeys(spec.env_id for spec in specs))
+    priors = {spec.env_id for spec in specs if spec.prior is not False}
+    wanted = [
+        _reference_job(env_id, kind, folder)
+        for env_id in envs
+        for kind in ("prior", "untrained")
+        if kind == "untrained" or env_id in priors
+    ]
+    jobs = [*wanted, *asked]
+    done = sum(job.result is not None for job in jobs)
+    console.print(
+        f"{len(specs)} runs of {', '.join(envs)}, {processes} at a time; {done} of {len(jobs)} jobs done before.",
+        soft_wrap=True,
+    )
+    earlier, others = _earlier_jobs(asked, folder)
+    if earlier:
+        console.print(f"{len(earlier)} more runs were done before; they are in the results, too.", soft_wrap=True)
+    if others:
+        console.print(
+            f"{len(others)} runs in the folder were done with other settings ({others[0]}). They are left out of the results.",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
+    runs = [*asked, *earlier]
+    broken: dict[Job, str] = {}
+
+    def finished(job: Job, problem: str) -> None:
+        if problem:
+            broken[job] = problem
+        console.print(f"{job.name}: {problem or _describe(job)}", highlight=False, soft_wrap=True)
+        write_atomically(folder / "results.csv", to_csv(RESULT_COLUMNS, _collect(runs)))
+
+    do_all(jobs, processes, console, finished)
+    rows = _collect(runs)
+    failures = {job: _failure(job) or broken.get(job, "") for job in runs}
+    failures = {job: problem for job, problem in failures.items() if problem}
+    counts: dict[tuple[str, str], int] = {}
+    for job in failures:
+        key = (job.settings["env_id"], job.settings["algo"])
+        counts[key] = counts.get(key, 0) + 1
+    measured = _measured(list(dict.fromkeys(job.settings["env_id"] for job in runs)), folder)
+    summaries = summarize(rows, counts)
+    table = control_table.markdown(summaries, measured)
+    if failures:
+        table += "\nFailed:\n\n" + "".join(f"- {job.name}: {problem}\n" for job, problem in failures.items())
+    write_atomically(folder / "results.csv", to_csv(RESULT_COLUMNS, rows))
+    write_atomically(folder / "summary.csv", summary_csv(summaries))
+    write_atomically(folder / "references.csv", _references_csv(measured))
+    write_atomically(folder / "table.md", table)
+    if rows:
+        plot_comparison(rows, folder / "plot.png", x, measured)
+    console.print(table, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Table, CSV and plot are in {folder}: table.md, summary.csv, results.csv, plot.png", soft_wrap=True)
+    return sum(job in failures for job in asked)
+
+
+def overrides_by_algorithm(algos: Sequence[str], overrides: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """
+    Sort out for which algorithm an override is meant: ``sppo.n_epochs`` for one, ``n_epochs`` for all.
+
+    :param algos: names on the command line
+    :param overrides: as typed
+    :raises UsageError: if one names an algorithm that takes no part
+    """
+    sorted_out: dict[str, dict[str, Any]] = {}
+    for algo in algos:
+        algorithm_class(algo)
+        sorted_out[algo] = {key: value for key, value in overrides.items() if "." not in key}
+    for key, value in overrides.items():
+        algo, dot, name = key.partition(".")
+        if dot and algo not in sorted_out:
+            raise UsageError(f"{key!r} is meant for {algo!r}, which takes no part: {', '.join(algos)} do.")
+        if dot:
+            sorted_out[algo][name] = value
+    return sorted_out
+
+
+def _run_job(spec: RunSpec, folder: Path) -> Job:
+    # the hyperparameters are written down so that a change of the YAML files is noticed
+    settings = {"kind": "run", **asdict(spec), "hyperparameters": spec.hyperparameters().as_dict()}
+    where = folder / "runs" / file_name(spec.env_id) / spec.algo / f"seed_{spec.seed}"
+    return Job(_name_of(settings), where, settings)
+
+
+def _name_of(settings: Mapping[str, Any]) -> str:
+    return f"{LABELS[settings['algo']]}, {settings['env_id']}, seed {settings['seed']}"
+
+
+def _reference_job(env_id: str, kind: str, folder: Path) -> Job:
+    settings = {"kind": kind, "env_id": env_id, "n_episodes": REFERENCE_EPISODES, "seed": 0}
+    return Job(f"{kind} policy, {env_id}", folder / "runs" / file_name(env_id) / kind, settings)
+
+
+def _earlier_jobs(asked: Sequence[Job], folder: Path) -> tuple[list[Job], list[str]]:
+    """Finished runs in the folder that are not asked for now: those that belong to the comparison, and why each other one does not."""
+    here = {job.folder for job in asked}
+    expected = {(job.settings["env_id"], job.settings["algo"]): _shared(job.settings) for job in asked}
+    # of an algorithm or a task that is not asked for now, what all runs of one command have in common
+    common = {name: asked[0].settings[name] for name in COMMON}
+    earlier, others = [], []
+    for path in folder.glob(f"runs/*/*/seed_*/{JOB}"):
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        if path.parent in here or settings.get("kind") != "run" or settings["algo"] not in ALGORITHMS:
+            continue
+        job = Job(_name_of(settings), path.parent, settings)
+        if job.result is None:
+            continue
+        wants = expected.get((settings["env_id"], settings["algo"]), common)
+        differing = [name for name, value in wants.items() if settings.get(name) != value]
+        if differing:
+            others.append(f"{job.name}: {differing[0]} = {settings.get(differing[0])}")
+        else:
+            earlier.append(job)
+    algos, envs = (list(dict.fromkeys(job.settings[name] for job in asked)) for name in ("algo", "env_id"))
+    algos, envs = [*algos, *ALGORITHMS], [*envs, *sorted({job.settings["env_id"] for job in earlier})]
+    earlier.sort(key=lambda job: (envs.index(job.settings["env_id"]), job.settings["seed"], algos.index(job.settings["algo"])))
+    return earlier, sorted(others)
+
+
+def _shared(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What runs of one algorithm on one task have in common, as their files give it back."""
+    shared: dict[str, Any] = json.loads(json.dumps({name: value for name, value in settings.items() if name != "seed"}))
+    return shared
+
+
+def _collect(runs: Sequence[Job]) -> list[Row]:
+    """Evaluations of all runs that are done."""
+    return [
+        {**{column: job.settings[name] for column, name in (("env", "env_id"), ("algo", "algo"), ("seed", "seed"))}, **row}
+        for job in runs
+        if (job.result or {}).get("status") == "done"
+        for row in read_evaluations(job.folder / EVALUATIONS)
+    ]
+
+
+def _failure(job: Job) -> str:
+    """Why a finished job failed, and what makes it run again; empty if it did not fail."""
+    error = (job.result or {}).get("error", "")
+    return f"{error} (to try it again, delete {job.folder / RESULT})" if error else ""
+
+
+def _describe(job: Job) -> str:
+    result = job.result or {}
+    if result["status"] == "failed":
+        return f"failed: {_failure(job)}"
+    if result["status"] == "absent":
+        return "there is none"
+    reached = result if "success" in result else read_evaluations(job.folder / EVALUATIONS)[-1]
+    measure = "return" if np.isnan(reached["success"]) else "success"
+    trained = f"; {reached['seconds']:.1f} s of training" if "seconds" in reached else ""
+    return f"{measure} {control_table.describe_rates(reached)}{trained}"
+
+
+def _measured(envs: Sequence[str], folder: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Environment → kind → success rates, where they were measured."""
+    measured: dict[str, dict[str, dict[str, float]]] = {env_id: {} for env_id in envs}
+    for env_id, kind in product(envs, ("prior", "untrained")):
+        result = _reference_job(env_id, kind, folder).result
+        if result is not None and result["status"] == "done":
+            # folders from before returns were measured have none
+            measured[env_id][kind] = {name: result.get(name, float("nan")) for name in REFERENCE_COLUMNS}
+    return measured
+
+
+def _references_csv(measured: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+    rows = [{"env": env, "policy": kind, **rates} for env, kinds in measured.items() for kind, rates in kinds.items()]
+    return to_csv(("env", "policy", *REFERENCE_COLUMNS), rows)

@@ -1,0 +1,146 @@
+"""Train variants of a language run x seeds, in parallel over the cores, and draw up the results.
+
+  sppo-rl compare-llm --config chain_sum_tiny --algos sppo grpo ppo --seeds 5 -o language
+  sppo-rl compare-llm --study benchmarks/language/equal_responses.yml --seeds 5 -o equal_responses
+
+Every run is a process of its own with one thread, and its results are kept: the same command, given again after a kill, goes on from the
+newest checkpoints. More seeds may be asked of the same folder later. Written to the folder: results.csv (every evaluation), table.md
+(final pass@1 with bootstrap intervals over seeds, area under the curve, what was spent, and when each variant reached the reference's
+best), plot_tokens.png, plot_prompts.png, plot_seconds.png and provenance.json (commands, commit, machine, date).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sppo_rl.callbacks import read_evaluations
+from sppo_rl.zoo.commands import options
+from sppo_rl.zoo.language.study import Study, load_study, study_of
+from sppo_rl.zoo.language.table import COLUMNS, markdown
+from sppo_rl.zoo.names import LABELS, UsageError
+from sppo_rl.zoo.parallel.jobs import Job, do_all
+from sppo_rl.zoo.results import provenance
+from sppo_rl.zoo.results.plots import plot_comparison
+from sppo_rl.zoo.results.rows import Row, to_csv, write_atomically
+from sppo_rl.zoo.running.runs import EVALUATIONS
+
+AXES = ("tokens", "prompts", "seconds")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options.
+
+    :param parser: of this command
+    """
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--study", type=Path, metavar="YML", help="a file with a configuration and its variants")
+    what.add_argument("--config", metavar="YML", help="a configuration, compared under --algos as it is")
+    parser.add_argument(
+        "--algos", nargs="+", metavar="NAME", default=["sppo", "grpo", "ppo"], help="with --config (default: sppo grpo ppo)"
+    )
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="seeds 0 to N-1 (default 5)")
+    parser.add_argument("--reference", metavar="NAME", help="variant whose best the others are timed against (default: grpo)")
+    options.add_jobs(parser)
+    parser.add_argument(
+        "--output", "-o", type=Path, default=Path("comparison_llm"), metavar="DIR", help="default: comparison_llm"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Compare.
+
+    :param arguments: parsed
+    :raises UsageError: if the options make no sense
+    """
+    if arguments.seeds < 1 or arguments.jobs < 1:
+        raise UsageError(f"--seeds and --jobs must be at least 1, got {arguments.seeds} and {arguments.jobs}.")
+    if arguments.study is not None:
+        study = load_study(arguments.study)
+    else:
+        study = study_of(arguments.config, arguments.algos, arguments.output.name)
+    reference = arguments.reference or ("grpo" if "grpo" in study.variants else next(iter(study.variants)))
+    if reference not in study.variants:
+        raise UsageError(f"{reference!r} takes no part: {', '.join(study.variants)} do.")
+    provenance.record(arguments.output)
+    return 1 if compare(study, arguments.seeds, arguments.output, arguments.jobs, reference) else 0
+
+
+def compare(study: Study, seeds: int, folder: Path, processes: int, reference: str, console: Console | None = None) -> int:
+    """
+    Do what is left of a comparison and write its results.
+
+    :param study: what is compared
+    :param seeds: how many
+    :param folder: of the comparison
+    :param processes: at a time
+    :param reference: variant whose best the others are timed against
+    :param console: shows the progress
+    :return: number of runs that failed
+    """
+    console = console or Console()
+    jobs = {(name, seed): _job(study, name, seed, folder) for seed in range(seeds) for name in study.variants}
+    done = sum(job.result is not None for job in jobs.values())
+    console.print(f"{len(jobs)} runs, {processes} at a time; {done} done before.", soft_wrap=True)
+    problems: dict[Job, str] = {}
+
+    def finished(job: Job, problem: str) -> None:
+        result = job.result or {}
+        problem = problem or result.get("error", "")
+        if problem:
+            problems[job] = problem
+        console.print(f"{job.name}: {problem or _describe(job)}", highlight=False, soft_wrap=True)
+        write_results(_collect(study, jobs), reference, folder)
+
+    do_all(list(jobs.values()), processes, console, finished)
+    table = write_results(_collect(study, jobs), reference, folder)
+    console.print(table, highlight=False, markup=False, soft_wrap=True)
+    for job, problem in problems.items():
+        console.print(f"Failed: {job.name}: {problem}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Table, CSV and plots are in {folder}.", soft_wrap=True)
+    return len(problems)
+
+
+def write_results(rows: list[Row], reference: str, folder: Path) -> str:
+    """
+    Write table, CSV and plots.
+
+    :param rows: of all finished runs
+    :param reference: variant whose best the others are timed against
+    :param folder: of the comparison
+    :return: the table
+    """
+    write_atomically(folder / "results.csv", to_csv(COLUMNS, rows))
+    table = markdown(rows, reference)
+    write_atomically(folder / "table.md", table)
+    if rows:
+        for x in AXES:
+            plot_comparison(rows, folder / f"plot_{x}.png", x)
+    return table
+
+
+def _job(study: Study, name: str, seed: int, folder: Path) -> Job:
+    settings = {"kind": "language", "config": study.variants[name].as_dict(), "seed": seed}
+    where = "".join(character if character.isalnum() else "_" for character in name)
+    return Job(f"{LABELS.get(name, name)}, seed {seed}", folder / "runs" / where / f"seed_{seed}", settings)
+
+
+def _collect(study: Study, jobs: Mapping[tuple[str, int], Job]) -> list[Row]:
+    """Evaluations of all runs that are done, sorted by variant."""
+    rows: list[Row] = []
+    for (name, seed), job in sorted(jobs.items(), key=lambda item: (list(study.variants).index(item[0][0]), item[0][1])):
+        if (job.result or {}).get("status") == "done":
+            own: dict[str, Any] = {"env": study.name, "algo": name, "seed": seed}
+            rows += [{**own, **row} for row in read_evaluations(job.folder / EVALUATIONS)]
+    return rows
+
+
+def _describe(job: Job) -> str:
+    last = read_evaluations(job.folder / EVALUATIONS)[-1]
+    return f"pass@1 {last['success']:.3f} sampled, {last['greedy_success']:.3f} greedy; {last['seconds']:.0f} s of training"

@@ -1,0 +1,118 @@
+"""Train an agent for the zoo: its actor's weights in a small file, with a card of 2,000 episodes each way.
+
+  sppo-rl train-agent --env sppo_rl/Pendulum-v0 --episodes 3008 --seed 0 -o agents
+
+Training is that of 'sppo-rl train'; the last policy is kept, so that no evaluation has chosen it. The same command and seed give the same
+file. Agents that ship are loaded by sppo_rl.zoo.load_agent(ID), and shown by 'sppo-rl enjoy --agent --env ID -o video.mp4'.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import tempfile
+from pathlib import Path
+
+import torch as th
+
+from sppo_rl.evaluation import evaluate
+from sppo_rl.zoo.commands import options
+from sppo_rl.zoo.names import LABELS, UsageError, file_name, is_ours
+from sppo_rl.zoo.results import provenance
+from sppo_rl.zoo.running.progress import RunProgress
+from sppo_rl.zoo.running.runs import RunSpec, read_config
+from sppo_rl.zoo.running.runs import run as train_run
+from sppo_rl.zoo.settings.hyperparameters import parse_overrides, read_entry
+from sppo_rl.zoo.shipped.agent import AgentCard
+from sppo_rl.zoo.shipped.prior import actor_weights, write_weights
+from sppo_rl.zoo.shipped.prior_card import SuccessRate
+
+CARD_SEED = 2_000_000
+"""Of the episodes on the card."""
+CARD_EPISODES = 2000
+"""For each rate on the card, unless asked for otherwise."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options.
+
+    :param parser: of this command
+    """
+    parser.add_argument("--algo", default="sppo", metavar="NAME", help="of this package's algorithms (default sppo)")
+    parser.add_argument("--env", required=True, metavar="ID", help="environment id; 'sppo-rl envs' lists them")
+    parser.add_argument("--episodes", type=int, required=True, metavar="N", help="length of training in episodes")
+    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    options.add_hyperparameters(parser)
+    options.add_conf_file(parser)
+    parser.add_argument(
+        "-n",
+        "--card-episodes",
+        type=int,
+        default=CARD_EPISODES,
+        metavar="N",
+        help="episodes for each rate on the card (default 2000)",
+    )
+    parser.add_argument("-o", "--output", type=Path, default=Path("agents"), metavar="FOLDER", help="default: ./agents")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Train an agent and write it with its card.
+
+    :param arguments: parsed
+    :raises UsageError: if the options make no sense
+    """
+    if not is_ours(arguments.algo):
+        raise UsageError(f"An agent of the zoo is trained by this package's algorithms, not {arguments.algo!r}.")
+    if arguments.card_episodes < 1:
+        raise UsageError(f"--card-episodes must be at least 1, got {arguments.card_episodes}.")
+    # sums are split among threads, and rounding follows
+    th.set_num_threads(1)
+    spec = RunSpec(
+        algo=arguments.algo,
+        env_id=arguments.env,
+        seed=arguments.seed,
+        episodes=arguments.episodes,
+        overrides=parse_overrides(arguments.hyperparams),
+        entry=read_entry(arguments.algo, arguments.env, arguments.conf_file),
+        # nothing depends on what evaluations would find
+        eval_every=arguments.episodes,
+        eval_episodes=20,
+    ).check()
+    print(f"{LABELS[spec.algo]} on {spec.env_id}, seed {spec.seed}, {spec.length:,} episodes")
+    with tempfile.TemporaryDirectory() as folder:
+        model, evaluation = train_run(spec, Path(folder), [RunProgress(spec.length, spec.unit)], announce=print)
+        from_prior = bool(read_config(Path(folder)).prior)
+
+    def rate(deterministic: bool) -> SuccessRate:
+        found = evaluate(model, spec.env_id, arguments.card_episodes, deterministic, CARD_SEED).successes
+        if found is None:
+            raise UsageError(f"{spec.env_id} reports no success (info['is_success']), so its agent can have no card.")
+        return SuccessRate(int(found.sum()), arguments.card_episodes, CARD_SEED)
+
+    last = evaluation.rows[-1]
+    words = ["sppo-rl", "train-agent", "--algo", spec.algo, "--env", spec.env_id, "--episodes", str(spec.episodes)]
+    words += ["--seed", str(spec.seed), *(["--hyperparams", *arguments.hyperparams] if arguments.hyperparams else [])]
+    words += ["--conf-file", str(arguments.conf_file)] if arguments.conf_file else []
+    words += ["-n", str(arguments.card_episodes)] if arguments.card_episodes != CARD_EPISODES else []
+    card = AgentCard(
+        env_id=spec.env_id,
+        command=shlex.join([*words, "-o", str(arguments.output)]),
+        date=provenance.today(),
+        algo=spec.algo,
+        hyperparameters=spec.hyperparameters().kwargs,
+        from_prior=from_prior,
+        episodes=int(last["episodes"]),
+        timesteps=int(last["timesteps"]),
+        seconds=round(float(last["seconds"]), 1),
+        sampled=rate(deterministic=False),
+        greedy=rate(deterministic=True),
+        versions=provenance.versions(("torch", "numpy", "gymnasium")),
+    )
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / f"{file_name(spec.env_id)}.npz"
+    write_weights(path, actor_weights(model.policy))  # type: ignore[arg-type]
+    card.write(path)
+    print(f"wrote {path}: sampled {card.sampled}, greedy {card.greedy}")
+    return 0

@@ -1,0 +1,214 @@
+"""Search hyperparameters with Optuna: the same budget and the same search space for every algorithm, as far as they share it.
+
+  sppo-rl tune --algo sppo --env sppo_rl/MountainCar-v0 --trials 20 --episodes 500
+  sppo-rl tune --algo sb3-ppo --env sppo_rl/MountainCar-v0 --trials 20 --episodes 500
+  sppo-rl tune --algo sppo --env sppo_rl/MountainCar-v0 --trials 40 --episodes 500 --write
+
+A trial trains from the prior (if there is one) with each of a few seeds, for so many episodes; its value is the success at the end (the
+mean return where a task reports no success), sampled actions, mean over the seeds. The first trial is the file's own settings. A trial
+whose losses become NaN is pruned. The study is kept in <output>/<env>/<algo>.log: the same command, given again after a kill or with more
+--trials, does what is left. --write puts the best settings into the algorithm's file (the package's, or that of --conf-file), with the
+study's figures as a comment. The space is in zoo/settings/search.py. The best value of many trials flatters: compare on other seeds before
+believing it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch as th
+import yaml
+
+from sppo_rl.zoo.commands import options
+from sppo_rl.zoo.names import LABELS, UsageError, file_name
+from sppo_rl.zoo.results import provenance
+from sppo_rl.zoo.results.rows import write_atomically
+from sppo_rl.zoo.running.runs import RunSpec
+from sppo_rl.zoo.running.runs import run as train_run
+from sppo_rl.zoo.settings.files import with_entry
+from sppo_rl.zoo.settings.hyperparameters import entry_key, file_of, read_entry, read_file
+from sppo_rl.zoo.settings.search import PARAMETERS, as_hyperparameters, starting_point, suggest, suggest_starting_point
+
+if TYPE_CHECKING:
+    import optuna
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options.
+
+    :param parser: of this command
+    """
+    parser.add_argument("--algo", default="sppo", metavar="NAME", help=f"{options.algorithms_help()} (default sppo)")
+    options.add_env(parser)
+    parser.add_argument("--trials", type=int, default=20, metavar="N", help="in all, those done before included (default 20)")
+    parser.add_argument("--episodes", type=int, required=True, metavar="N", help="length of each training run")
+    parser.add_argument("--seeds", type=int, default=2, metavar="N", help="runs of a trial, seeds 0 to N-1 (default 2)")
+    parser.add_argument("--eval-episodes", type=int, default=200, metavar="N", help="episodes that judge a run (default 200)")
+    options.add_prior_choice(parser)
+    options.add_conf_file(parser)
+    parser.add_argument("--output", "-o", type=Path, default=Path("tuning"), metavar="DIR", help="default: tuning")
+    parser.add_argument("--write", action="store_true", help="put the best settings into the hyperparameter file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """
+    Tune.
+
+    :param arguments: parsed
+    :raises UsageError: if the options make no sense
+    :raises ValueError: if every trial failed
+    """
+    if arguments.trials < 1 or arguments.seeds < 1:
+        raise UsageError(f"--trials and --seeds must be at least 1, got {arguments.trials} and {arguments.seeds}.")
+    th.set_num_threads(1)
+    entry_before = read_entry(arguments.algo, arguments.env, arguments.conf_file)
+    specs = [
+        RunSpec(
+            algo=arguments.algo,
+            env_id=arguments.env,
+            seed=seed,
+            episodes=arguments.episodes,
+            prior=arguments.prior,
+            entry=entry_before,
+            eval_every=arguments.episodes,
+            eval_episodes=arguments.eval_episodes,
+        ).check()
+        for seed in range(arguments.seeds)
+    ]
+    path = arguments.output / file_name(arguments.env) / f"{arguments.algo}.log"
+    study = tune(specs, arguments.trials, path)
+    write_atomically(path.with_suffix(".csv"), study.trials_dataframe().to_csv(index=False))
+    if not any(trial.value is not None for trial in study.trials):
+        raise ValueError("every trial failed; their errors are in " + str(path.with_suffix(".csv")))
+    entry, note = best_entry(study, specs[0])
+    print(f"\n{note}\n\n{yaml.safe_dump({arguments.env: entry}, sort_keys=False)}")
+    if arguments.write:
+        target = file_of(arguments.algo, arguments.conf_file)
+        key = entry_key(read_file(arguments.algo, arguments.conf_file), arguments.env)
+        write_atomically(target, with_entry(target.read_text(encoding="utf-8"), key, entry, note))
+        print(f"Written: {target}")
+    return 0
+
+
+def tune(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
+    """
+    Do what is left of a study.
+
+    :param specs: the runs of a trial, which differ in their seed
+    :param trials: in all
+    :param path: of its journal
+    :return: the study
+    :raises UsageError: if the journal is that of a study with another budget, or with other settings that are not searched
+    """
+    import optuna
+    from optuna.storages.journal import JournalFileBackend
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
+    study = optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
+    _same_budget(study, specs, path)
+    states = optuna.trial.TrialState
+    for trial in study.get_trials(states=(states.RUNNING,)):
+        # of a process that was killed; its place is free again
+        study.tell(trial.number, state=states.FAIL)
+    first = specs[0]
+    settings = first.hyperparameters().as_dict()
+    done = len(study.get_trials(states=(states.COMPLETE, states.PRUNED)))
+    if not done and not study.get_trials(states=(states.WAITING,)):
+        study.enqueue_trial(starting_point(first.algo, settings), user_attrs={"settings_before": True})
+    # a sampler that began with the same seed would draw the first trials again
+    study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), n_startup_trials=10)
+    print(f"{LABELS[first.algo]} on {first.env_id}: {done} of {trials} trials done before; {path}")
+
+    def objective(trial: optuna.Trial) -> float:
+        if trial.user_attrs.get("settings_before"):
+            # as they are: some may lie outside the space
+            suggest_starting_point(trial, first.algo, settings)
+            overrides = first.hyperparameters().kwargs
+        else:
+            overrides = as_hyperparameters(first.algo, suggest(trial, first.algo), settings)
+        trial.set_user_attr("hyperparameters", overrides)
+        values, seconds, measure = [], 0.0, "success"
+        for spec in specs:
+            try:
+                row = _last_evaluation(RunSpec(**{**vars(spec), "overrides": overrides}))
+            except ValueError as error:
+                trial.set_user_attr("error", str(error))
+                print(f"trial {trial.number}: pruned: {error}", flush=True)
+                raise optuna.TrialPruned(str(error)) from error
+            measure = "success" if row["success"] == row["success"] else "return"
+            values.append(row["success" if measure == "success" else "mean_return"])
+            seconds += row["seconds"]
+        trial.set_user_attr("successes" if measure == "success" else "returns", values)
+        trial.set_user_attr("seconds", round(seconds, 2))
+        value = sum(values) / len(values)
+        print(
+            f"trial {trial.number}: {measure} {value:.3f}, {seconds:.1f} s of training; {overrides or 'defaults'}", flush=True
+        )
+        return value
+
+    study.optimize(objective, n_trials=max(trials - done, 0))
+    return study
+
+
+def best_entry(study: optuna.Study, spec: RunSpec) -> tuple[dict[str, Any], str]:
+    """
+    Give the best trial as an entry of the algorithm's file.
+
+    :param study: with at least one finished trial
+    :param spec: one of a trial's runs
+    :return: the entry, and a line about the study
+    """
+    best = study.best_trial
+    entry = {**spec.hyperparameters().as_dict(), **best.user_attrs["hyperparameters"]}
+    measure = "return" if "returns" in best.user_attrs else "success"
+    seeds = study.user_attrs["budget"]["seeds"]
+    states = [trial.state.name for trial in study.trials]
+    before = next(
+        (trial.value for trial in study.trials if trial.user_attrs.get("settings_before") and trial.value is not None), None
+    )
+    words = ["sppo-rl", "tune", "--algo", spec.algo, "--env", spec.env_id]
+    words += ["--trials", str(states.count("COMPLETE") + states.count("PRUNED")), "--episodes", str(spec.episodes)]
+    words += ["--seeds", str(seeds), "--eval-episodes", str(spec.eval_episodes)]
+    words += [] if spec.prior is None else ["--from-prior" if spec.prior else "--no-prior"]
+    return entry, (
+        f"{shlex.join(words)}, {provenance.describe()['date']}: trial {best.number}, {measure} {best.value:.3f}; the settings before "
+        f"{'failed' if before is None else f'{before:.3f}'}; {states.count('PRUNED')} pruned"
+    )
+
+
+def _last_evaluation(spec: RunSpec) -> dict[str, float]:
+    """Train; the evaluation at the end."""
+    with tempfile.TemporaryDirectory() as folder:
+        _, evaluation = train_run(spec, Path(folder))
+    return evaluation.rows[-1]
+
+
+def _same_budget(study: optuna.Study, specs: list[RunSpec], path: Path) -> None:
+    """A study has one budget, and one value for each setting that is not searched; they are written down when it begins."""
+    spec = specs[0]
+    without = (*PARAMETERS, "batch_size", "n_timesteps")
+    fixed = {f"{name} in the file": value for name, value in spec.hyperparameters().as_dict().items() if name not in without}
+    budget = {
+        "episodes": spec.episodes,
+        "prior": spec.prior,
+        "eval_episodes": spec.eval_episodes,
+        "seeds": len(specs),
+        **fixed,
+    }
+    budget = json.loads(json.dumps(budget, default=str))  # as the journal gives it back
+    earlier = study.user_attrs.get("budget", budget)
+    for key in {**earlier, **budget}:
+        if earlier.get(key) != budget.get(key):
+            raise UsageError(
+                f"The study in {path} was made with {key} = {earlier.get(key)}, and now it is {budget.get(key)}. Choose another folder "
+                "with -o, or delete it."
+            )
+    study.set_user_attr("budget", budget)

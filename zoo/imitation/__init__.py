@@ -1,0 +1,1 @@
+"""How control priors are made: ``experts``, their ``demonstrations``, and ``cloning`` of these."""

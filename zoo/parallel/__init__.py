@@ -1,0 +1,1 @@
+"""Many runs side by side, of either kind: ``jobs`` hands them out, ``worker`` does them in each process."""

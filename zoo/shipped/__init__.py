@@ -1,0 +1,1 @@
+"""Control policies that ship, in ``zoo/priors/`` and ``zoo/agents/``: ``prior``, ``agent``; their cards: ``prior_card``, ``card``."""
