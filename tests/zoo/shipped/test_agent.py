@@ -45,12 +45,12 @@ def test_an_agent_is_as_good_as_its_card_says_and_better_than_the_prior(env_id: 
     assert card_low <= high
 
 
-def test_the_readme_has_the_cards_rates() -> None:
-    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
+def test_the_page_of_the_zoo_has_the_cards_rates() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "zoo.md").read_text(encoding="utf-8")
     for env_id in IDS:
         card = AgentCard.read(FOLDER / f"{file_name(env_id)}.npz")
         rates = (str(rate).replace("0.", ".") for rate in (card.sampled, card.greedy))
-        assert f"| `{env_id}` | {card.episodes:,} | {' | '.join(rates)} |" in readme
+        assert f"| `{env_id}` | {card.episodes:,} | {' | '.join(rates)} |" in page
 
 
 def test_there_is_no_agent_of_another_task() -> None:
