@@ -162,11 +162,11 @@ def whiten(advantages: th.Tensor, mask: th.Tensor, scale: bool = True) -> th.Ten
     :param scale: ``False`` shifts alone
     :return: (M, K), 0 where masked
     """
-    counted = advantages[mask]
+    counted = advantages[mask].double()
     if counted.numel() < 2:
         return th.where(mask, advantages, 0.0)
-    deviation = counted.std() + 1e-8 if scale else 1.0
-    return th.where(mask, (advantages - counted.mean()) / deviation, 0.0)
+    centred = advantages - counted.mean()
+    return th.where(mask, _divided(centred, centred[mask].square().sum() / (counted.numel() - 1), counted, scale), 0.0)
 
 
 def whiten_sequences(advantages: th.Tensor, decisions: th.Tensor, scale: bool = True) -> th.Tensor:
@@ -180,10 +180,19 @@ def whiten_sequences(advantages: th.Tensor, decisions: th.Tensor, scale: bool = 
     :param scale: ``False`` shifts alone
     :return: (S,)
     """
-    count = decisions.sum()
+    weights, count = decisions.double(), float(decisions.sum())
     if count < 2:
         return advantages
-    centred = advantages - (decisions * advantages).sum() / count
-    if not scale:
-        return centred
-    return centred / (th.sqrt((decisions * centred**2).sum() / (count - 1)) + 1e-8)
+    centred = advantages - (weights * advantages).sum() / count
+    return _divided(centred, (weights * centred.square()).sum() / (count - 1), advantages, scale)
+
+
+def _divided(centred: th.Tensor, variance: th.Tensor, advantages: th.Tensor, scale: bool) -> th.Tensor:
+    """
+    Divide by the deviation, and go back from doubles to single precision. 0 where all are equal but for the rounding of ``R - V``: that
+    would be made as large as what lies between success and failure.
+    """
+    deviation = variance.sqrt()
+    if bool(deviation <= 1e-6 * advantages.abs().max() + 1e-7):
+        return th.zeros_like(centred, dtype=th.float32)
+    return (centred / (deviation + 1e-8) if scale else centred).float()

@@ -163,6 +163,7 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         self.policy = policy_class(
             self.observation_space, self.action_space, self.lr_schedule, use_sde=self.use_sde, **kwargs
         ).to(self.device)
+        self.policy.check_critic(self.estimator.critic)
         self.policy_kwargs = self.policy.rebuild_kwargs(kwargs)
         self.reference = copy_of(self.policy.actor_parameters()) if self._wants_reference() else th.zeros(0)
         """The actor's weights when training began, for estimators that ask for them."""
@@ -201,24 +202,33 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         scale = self.policy.value_scale
         outside = outcome[(outcome < 0.0) | (outcome > 1.0)]
         if self.estimator.critic == "none":
-            # settings of a critic mean nothing; returns are still measured by how they are spread
-            if outside.numel() or not scale.is_probability:
-                scale.use_returns(outcome)
             return
         if self.critic_loss == "bce" and outside.numel():
             raise ValueError(
                 f"critic_loss='bce' needs outcomes in [0, 1], but an episode returned {outside[0].item():g}. Use critic_loss='mse' (or "
                 "'auto'), or make the task pay 0 or 1 at its end (sppo_rl.envs.OutcomeWrapper)."
             )
-        if self.critic_loss == "mse" or outside.numel() or not scale.is_probability:
+        anew = self.critic_loss == "bce" and not scale.is_probability
+        if anew:
+            self._tell(
+                "the critic predicted normalised returns, from training before, and predicts a probability from now on, as "
+                "critic_loss='bce' asks: it has to learn anew."
+            )
+            scale.use_probability()
+        elif self.critic_loss == "mse" or outside.numel() or not scale.is_probability:
             if scale.is_probability and outside.numel() and self._n_updates:
                 self._tell(
                     f"an episode returned {outside[0].item():g}, and all before it lay in [0, 1]: the critic, which predicted a "
                     "probability, predicts normalised returns from now on and has to learn them anew. Pass critic_loss='mse' to begin "
                     "with them."
                 )
+            elif self.critic_loss == "auto" and not outside.numel() and not 0.0 <= scale.mean <= 1.0:
+                self._tell(
+                    "outcomes lie in [0, 1] now, and the critic still predicts returns normalised by those of training before, which did "
+                    "not. Load the model with critic_loss='bce' for a critic that predicts a probability."
+                )
             scale.use_returns(outcome)
-        if self._n_updates == 0 and self.critic_init is not None:
+        if (self._n_updates == 0 or anew) and self.critic_init is not None:
             value = float(outcome.mean()) if self.critic_init == "first_batch" else float(self.critic_init)
             if scale.is_probability and self.critic_init == "first_batch":
                 # no success in S episodes is no proof that there are none
@@ -290,6 +300,8 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         metrics = batch_metrics(
             batch, advantages, self.policy.value_scale.is_probability and self.estimator.critic == "context"
         )
+        if self.policy.sampler_trains():
+            metrics |= actor.gap()
         for name, value in metrics.items():
             self.logger.record(name, value)
         for name, value in {**actor.means(), **(critic.means() if critic else {})}.items():

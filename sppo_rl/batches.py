@@ -94,7 +94,7 @@ def batch_metrics(batch: EpisodeBatch, advantages: th.Tensor, is_probability: bo
 
 
 def _log_prob_and_mask(policy: SequencePolicy, observations: Tensors, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor]:
-    """(M, K) each, by the code that trains: then the first step's ratios are exactly 1."""
+    """(M, K) each, by the code that trains, so that the first step's ratios are exactly 1."""
     plain = policy.plain_actor()
     if plain is not None:
         log_prob = FusedSurrogate(plain).log_prob(*flat_decisions(observations, actions, plain)).unsqueeze(1)

@@ -2,7 +2,8 @@
 
 Taking the first N episodes that finish would favour the short ones, which on tasks where failures end early hides most successes.
 So every environment copy has a fixed quota. A :class:`~sppo_rl.vec_env.BatchedVecEnv` is stepped only where an episode is still
-running; an ordinary ``VecEnv`` has to be stepped as a whole, and what its copies do beyond their quota is thrown away.
+running; an ordinary ``VecEnv`` has to be stepped as a whole, and what its copies do beyond their quota is thrown away. It can only be
+reset as a whole, too: a copy whose episode was cut waits with the rest of its quota until all others are done.
 
 Every update begins with a reset from seeds drawn by the algorithm's own generator. So a run depends on its seed alone, episodes of
 a group start from the same state, and a checkpoint between two updates needs no environment state.
@@ -65,21 +66,23 @@ def collect_episodes(
     :return: the N episodes in the order of their seeds, or ``None`` if ``on_step`` stopped the collection
     """
     count = len(seeds)
-    if isinstance(env, BatchedVecEnv) or not same_start:
-        rounds = [seeds]
-    else:
-        rounds = [seeds[first : first + env.num_envs] for first in range(0, count, env.num_envs)]
+    at_once = count if isinstance(env, BatchedVecEnv) or not same_start else env.num_envs
+    waiting = [seeds[first : first + at_once] for first in range(0, count, at_once)]
     parts = []
-    for round_seeds in rounds:
+    while waiting:
+        round_seeds = waiting.pop(0)
         quota = np.full(env.num_envs, len(round_seeds) // env.num_envs)
         quota[: len(round_seeds) % env.num_envs] += 1
-        player = _BatchedRound if isinstance(env, BatchedVecEnv) else _OrdinaryRound
+        kind = _BatchedRound if isinstance(env, BatchedVecEnv) else _OrdinaryRound
+        player = kind(env, round_seeds, quota, max_episode_steps)
         # the networks see a few dozen rows: BLAS threads would spend their time waiting for each other
         with _blas().limit(limits=1, user_api="blas"):
-            part = player(env, round_seeds, quota, max_episode_steps).play(sample, to_env, on_step)
+            part = player.play(sample, to_env, on_step)
         if part is None:
             return None
         parts.append(part)
+        if player.postponed:
+            waiting.append(np.array(player.postponed))
     if len(parts) == 1:
         return parts[0]
     offsets = np.cumsum([0] + [len(part.outcome) for part in parts[:-1]])
@@ -108,7 +111,10 @@ class _Round(ABC):
         self.max_episode_steps = max_episode_steps
         # copy i plays the seeds first[i], first[i] + 1, …
         self.next_seed = np.cumsum(quota) - quota
+        self.end = np.cumsum(quota)
         self.seeds = seeds
+        self.postponed: list[int] = []
+        """Seeds of episodes that this round cannot start."""
         self.lengths = np.zeros(env.num_envs, dtype=np.int64)
         self.returns = np.zeros(env.num_envs, dtype=np.float64)
         self.observations: Arrays
@@ -124,8 +130,8 @@ class _Round(ABC):
         """Step the copies of ``index``."""
 
     @abstractmethod
-    def restart(self, index: np.ndarray) -> None:
-        """Start the next episode of the copies of ``index``."""
+    def restart(self, index: np.ndarray, cut: np.ndarray) -> None:
+        """Start the next episode of the copies of ``index``; ``cut`` says which of them the environment has not ended itself."""
 
     def play(self, sample: Sampler, to_env: Callable[[np.ndarray], np.ndarray], on_step: StepHook) -> EpisodeArrays | None:
         env = self.env
@@ -169,9 +175,9 @@ class _Round(ABC):
                 self.remaining[copies] -= 1
                 self.lengths[copies] = 0
                 self.returns[copies] = 0.0
-                again = copies[self.remaining[copies] > 0]
-                if again.size:
-                    self.restart(again)
+                again = self.remaining[copies] > 0
+                if again.any():
+                    self.restart(copies[again], ~dones[finished][again])
                 index = self.remaining.nonzero()[0]
         return buffer.finish()
 
@@ -202,7 +208,7 @@ class _BatchedRound(_Round):
     ) -> tuple[Arrays, np.ndarray, np.ndarray, list[dict[str, Any]]]:
         return self.env.step_subset(index, to_env(actions))
 
-    def restart(self, index: np.ndarray) -> None:
+    def restart(self, index: np.ndarray, cut: np.ndarray) -> None:
         put(self.observations, index, self.env.reset_subset(index, self.seeds[self.next_seed[index]].tolist()))
         self.next_seed[index] += 1
 
@@ -244,8 +250,11 @@ class _OrdinaryRound(_Round):
             return observations, rewards, dones, infos  # type: ignore[return-value]
         return take(observations, index), rewards[index], dones[index], [infos[k] for k in index]
 
-    def restart(self, index: np.ndarray) -> None:
-        """Nothing to do: the environment has reset itself (an episode that was cut goes on as the next one)."""
+    def restart(self, index: np.ndarray, cut: np.ndarray) -> None:
+        """The environment has reset itself, but for copies that were cut: what they have left is for a round of its own."""
+        for copy in index[cut]:
+            self.postponed += self.seeds[self.end[copy] - self.remaining[copy] : self.end[copy]].tolist()
+            self.remaining[copy] = 0
 
 
 def _any_action(space: spaces.Space, count: int) -> np.ndarray:

@@ -28,7 +28,7 @@ class EpisodeBatch(NamedTuple):
     mask: th.Tensor
     """(M, K) bool, decisions that the policy sampled."""
     old_log_prob: th.Tensor
-    """(M, K) nats, by the training code, under the policy that sampled."""
+    """(M, K) nats, under the policy that sampled: by the training code, or by a sampler that computes what it does (``sampler_trains``)."""
     sampler_log_prob: th.Tensor | None
     """(M, K) nats as the sampler reported them, if it does; 0 where masked."""
     sequence: th.Tensor

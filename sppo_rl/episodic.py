@@ -20,6 +20,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import safe_mean
+from stable_baselines3.common.vec_env import VecEnv
 
 from sppo_rl.callbacks import ProgressBar
 from sppo_rl.collection import collect_episodes
@@ -70,9 +71,7 @@ class EpisodicAlgorithm(BaseAlgorithm):
     ):
         # what is no number of episodes is named when the model is set up
         copies = max(n_episodes, 1) if isinstance(n_episodes, int | np.integer) else 1
-        if isinstance(env, str) and has_batched_form(env):
-            env = make_batched(env, copies)
-        env = in_batched_form(env, copies)
+        env = _in_own_form(env, copies)
         super().__init__(
             policy=policy,
             env=env,
@@ -113,6 +112,21 @@ class EpisodicAlgorithm(BaseAlgorithm):
         super().set_random_seed(seed)
         if seed is not None:
             self._rng = np.random.default_rng(seed)
+
+    def set_env(self, env: GymEnv | str, force_reset: bool = True) -> None:
+        """
+        Go on with another environment, which is taken as in the constructor. A ``VecEnv`` must have as many copies as the present one, as
+        Stable-Baselines3 asks; of the others as many are made as there are episodes in an update.
+
+        :param env: environment, or its id
+        :param force_reset: reset it before training
+        """
+        made = _in_own_form(env, self.n_episodes)
+        if isinstance(made, str):
+            made = gym.make(made)
+        if not isinstance(env, VecEnv):
+            self.n_envs = made.num_envs if isinstance(made, VecEnv) else 1
+        super().set_env(made, force_reset)
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         if policy_name == "TransformerPolicy":
@@ -322,7 +336,8 @@ class EpisodicAlgorithm(BaseAlgorithm):
         """
         Load a model as SB3 does; environments are taken as in the constructor (an id, or one with a method ``batched``).
 
-        A file of another algorithm is loaded with a warning: its settings and counters come with it.
+        A file of another algorithm is loaded with a warning: its settings and counters come with it. What cannot be has to be named, such
+        as ``GRPO.load(path, group_size=8)`` for a file of an ``SPPO`` without groups.
 
         :param path: file or file-like
         :param env: environment to go on with, or its id; ``None`` for prediction alone
@@ -332,10 +347,9 @@ class EpisodicAlgorithm(BaseAlgorithm):
         :param force_reset: reset the environment before training
         :param kwargs: attributes to change
         """
-        env_id = env if isinstance(env, str) and has_batched_form(env) else None
-        made = gym.make(env) if isinstance(env, str) and env_id is None else env
-        offered = env_id is not None or has_batched_method(made)
-        given = None if offered else cast(GymEnv | None, made)
+        # whose copies are counted by the saved n_episodes
+        later = isinstance(env, str) or has_batched_method(env)
+        given = None if later else cast(GymEnv | None, env)
         model = super().load(path, given, device, custom_objects, print_system_info, force_reset, **kwargs)
         saved_by = model._class_names[0]
         if cls.__name__ not in model._class_names and saved_by not in [ancestor.__name__ for ancestor in cls.__mro__]:
@@ -345,9 +359,17 @@ class EpisodicAlgorithm(BaseAlgorithm):
                 UserWarning,
                 stacklevel=2,
             )
-        if offered:
-            batched = make_batched(env_id, model.n_episodes) if env_id is not None else in_batched_form(made, model.n_episodes)
-            # loading may change the number of copies; set_env() may not
-            model.n_envs = batched.num_envs
-            model.set_env(batched, force_reset=force_reset)
+        model._class_names = [ancestor.__name__ for ancestor in cls.__mro__]
+        if later:
+            assert env is not None
+            model.set_env(env, force_reset)
+            if model.seed is not None and model.env is not None:
+                model.env.seed(model.seed)
         return model
+
+
+def _in_own_form(env: GymEnv | str | None, copies: int) -> Any:
+    """An id that has a batched form, or an environment with a method ``batched``, as that many copies; any other as it is."""
+    if isinstance(env, str) and has_batched_form(env):
+        return make_batched(env, copies)
+    return in_batched_form(env, copies)

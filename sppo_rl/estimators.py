@@ -22,6 +22,7 @@ from sppo_rl.advantages import (
     whiten,
     whiten_sequences,
 )
+from sppo_rl.parameters import check_number
 
 if TYPE_CHECKING:
     from sppo_rl.episodes import EpisodeBatch
@@ -171,6 +172,7 @@ class Hybrid:
 
 def _check_shares(**shares: float) -> None:
     for name, value in shares.items():
+        check_number(name, value)
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
 
@@ -220,6 +222,7 @@ class LeaveOneOut:
     greedy_rollout: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        check_number("kl_coef", self.kl_coef)
         if not self.kl_coef >= 0.0:
             raise ValueError(f"kl_coef must not be negative, got {self.kl_coef}.")
 

@@ -28,10 +28,10 @@ def check_parameters(model: Any) -> None:
         value = getattr(model, name)
         if value is None and name != "max_grad_norm":
             continue
-        _check_number(name, value)
+        check_number(name, value)
         if not value > 0.0:
             raise ValueError(f"{name} must be positive, got {value}.")
-    _check_number("ent_coef", model.ent_coef)
+    check_number("ent_coef", model.ent_coef)
     if not model.ent_coef >= 0.0:
         raise ValueError(f"ent_coef must not be negative, got {model.ent_coef}.")
     for name in ("clip_range", "clip_range_vf"):
@@ -89,7 +89,14 @@ def _is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
-def _check_number(name: str, value: Any) -> None:
+def check_number(name: str, value: Any) -> None:
+    """
+    Refuse what is no number.
+
+    :param name: of the parameter
+    :param value: given for it
+    :raises ValueError: naming both
+    """
     if not isinstance(value, Real):
         raise ValueError(f"{name} must be a number, got {value!r}.")
 

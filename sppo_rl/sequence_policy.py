@@ -3,7 +3,7 @@
 ==============================  ======================  ==============================================================
 symbol                          shape                   meaning
 ==============================  ======================  ==============================================================
-``sample(obs)``                 (n, *act)               actions as the network chooses them
+``make_sampler(rng, …)``        (n, *act)               makes the function that chooses actions
 ``evaluate_decisions(o, a)``    3 x (n, K)              log-probability [nats], entropy [nats], mask of the K decisions
 ``context_value_logits(c)``     (n,)                    the critic's output for whole sequences, before scaling
 ``decision_value_logits(o,a)``  (n, K)                  the same before each decision
@@ -25,6 +25,7 @@ from torch import nn
 
 from sppo_rl.collection import Sampler
 from sppo_rl.episodes import Tensors
+from sppo_rl.estimators import CriticKind
 from sppo_rl.plain import PlainActor, PlainNetwork
 from sppo_rl.value_scale import ValueScale
 
@@ -137,6 +138,14 @@ class SequencePolicy(BasePolicy):
     def plain_critic(self) -> PlainNetwork | None:
         """The same for the critic, which must see a single observation and take one decision in a step."""
         return None
+
+    def check_critic(self, kind: CriticKind) -> None:
+        """
+        Refuse a critic that cannot judge what the estimator asks of it; none by default.
+
+        :param kind: what it is asked for
+        :raises ValueError: if it cannot
+        """
 
     @classmethod
     def complete_kwargs(cls, kwargs: dict[str, Any], env: VecEnv | None, with_critic: bool) -> dict[str, Any]:

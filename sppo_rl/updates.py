@@ -135,6 +135,21 @@ class ActorStep(_Means):
         self.skip_zero_advantage = skip_zero_advantage and not bool((advantages != 0.0).all())
         decisions = th.zeros(len(batch.outcome)).index_add_(0, batch.sequence, batch.mask.sum(dim=1).float())
         self.lengths = decisions[batch.sequence]
+        self._first_distances: list[th.Tensor] = []
+        self._stepped = False
+
+    def gap(self) -> dict[str, float]:
+        """
+        Hold the log-probabilities that came with the batch against those of the training code, as the first minibatch saw them before its
+        step: for batches whose sampler's were taken as they are.
+
+        :return: log key → mean and largest distance [nats]; nothing where no minibatch has been read
+        """
+        if not self._first_distances:
+            return {}
+        distances = th.cat(self._first_distances)
+        name = "rollout/sampler_log_prob_gap"
+        return {name: distances.mean().item(), f"{name}_max": distances.max().item()}
 
     def step(self, sequences: th.Tensor, kl_limit: float = float("inf")) -> float:
         """
@@ -203,6 +218,9 @@ class ActorStep(_Means):
                 sums[1] += (entropy * mask).sum()
                 sums[2] += (approximate_kl(log_prob, old_log_prob) * mask).sum()
                 sums[3] += (clipped(log_prob, old_log_prob, self.clip_range) * mask).sum()
+                if not self._stepped:
+                    self._first_distances.append((log_prob - old_log_prob)[mask].abs())
+        self._stepped = True
         return sums
 
     def _backward_fused(self, rows: th.Tensor | None, weights: th.Tensor) -> th.Tensor:

@@ -6,6 +6,9 @@ import numpy as np
 import torch as th
 from torch import nn
 
+_PROBABILITY = {"probability": 1.0, "mean": 0.0, "variance": 1.0, "count": 0.0}
+"""Buffers of a critic that predicts a probability."""
+
 
 class ValueScale(nn.Module):
     """
@@ -22,7 +25,7 @@ class ValueScale(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        for name, value in (("probability", 1.0), ("mean", 0.0), ("variance", 1.0), ("count", 0.0)):
+        for name, value in _PROBABILITY.items():
             self.register_buffer(name, th.tensor(value))
 
     @property
@@ -32,8 +35,8 @@ class ValueScale(nn.Module):
 
     @property
     def std(self) -> th.Tensor:
-        """Standard deviation of the returns seen, never below 1e-4."""
-        return self.variance.sqrt().clamp(min=1e-4)
+        """Standard deviation of the returns seen, never below 1e-4, nor below what single precision can tell apart at their mean."""
+        return th.maximum(self.variance.sqrt().clamp(min=1e-4), 1e-5 * self.mean.abs())
 
     def forward(self, logits: th.Tensor) -> th.Tensor:
         """
@@ -64,18 +67,23 @@ class ValueScale(nn.Module):
             raise ValueError(f"The critic's initial value must lie strictly between 0 and 1, got {value:g}.")
         return float(np.log(value / (1.0 - value)))
 
+    def use_probability(self) -> None:
+        """Predict a probability from now on, as at first: forget the returns seen."""
+        for name, value in _PROBABILITY.items():
+            getattr(self, name).fill_(value)
+
     def use_returns(self, outcome: th.Tensor) -> None:
         """
         Predict normalised returns from now on, and take these into the running statistics (Chan's parallel update).
 
         :param outcome: (S,)
         """
-        batch = outcome.to(self.mean)
-        size = float(len(batch))
-        total = self.count + size
-        delta = batch.mean() - self.mean
-        spread = self.variance * self.count + batch.var(unbiased=False) * size + delta**2 * self.count * size / total
-        self.mean += delta * size / total
+        batch, size = outcome.to(self.mean.device, th.float64), float(len(outcome))
+        mean, count = self.mean.double(), self.count.double()
+        total = count + size
+        delta = batch.mean() - mean
+        spread = self.variance.double() * count + batch.var(unbiased=False) * size + delta**2 * count * size / total
+        self.mean.copy_(mean + delta * size / total)
         self.variance.copy_(spread / total)
         self.count.copy_(total)
         self.probability.fill_(0.0)

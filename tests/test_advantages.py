@@ -322,6 +322,27 @@ def test_whiten_of_equal_advantages_is_zero_and_finite() -> None:
     assert th.equal(whiten(th.full((4, 1), 0.25), th.ones(4, 1, dtype=th.bool)), th.zeros(4, 1))
 
 
+@pytest.mark.parametrize("scale", [True, False])
+def test_rounding_is_not_whitened(scale: bool) -> None:
+    """Equal advantages have no mean in single precision that is exactly theirs, and R - V may be off by the last digit of V."""
+    generator = th.Generator().manual_seed(0)
+    for size in (1, 3, 12, 64):
+        for value in th.rand(100, generator=generator):
+            equal = -value.repeat(size)
+            nearly = equal * (1.0 + 6e-8 * th.randint(-1, 2, (size,), generator=generator))
+            decisions = th.randint(2, 1000, (size,), generator=generator)
+            for advantages in (equal, nearly):
+                assert not whiten_sequences(advantages, decisions, scale).any()
+                if size > 1:
+                    assert not whiten(advantages.unsqueeze(1), th.ones(size, 1, dtype=th.bool), scale).any()
+    small = th.tensor([1e-5, 2e-5, 3e-5])
+    expected = th.tensor([-1.0, 0.0, 1.0]) * (1.0 if scale else 1e-5)
+    th.testing.assert_close(
+        whiten(small.unsqueeze(1), th.ones(3, 1, dtype=th.bool), scale).squeeze(1), expected, rtol=1e-2, atol=0
+    )
+    th.testing.assert_close(whiten_sequences(small, th.ones(3), scale), expected, rtol=1e-2, atol=0)
+
+
 def test_whitened_sequences_by_hand() -> None:
     # three decisions at .5, one at -.5: mean .25, sum of squares 3 / 16 + 9 / 16 over 3
     th.testing.assert_close(whiten_sequences(tensor(0.5, -0.5), tensor(3, 1)), tensor(0.5, -1.5))

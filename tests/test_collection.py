@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from sppo_rl.collection import collect_episodes
@@ -175,6 +177,51 @@ def test_an_episode_beyond_the_cap_is_cut_and_counts_as_ended(batched: bool) -> 
     assert sum(step["num_cut"] for step in steps) == int((arrays.outcome[lengths == 4] == 0).sum())
     infos = [info["episode"] for step in steps for info in step["finished_infos"]]
     assert sorted(info["l"] for info in infos) == sorted(lengths.tolist())
+
+
+class Counter(gym.Env):
+    """Shows and pays its steps, and ends after twelve of them."""
+
+    observation_space = spaces.Box(0.0, 1000.0, (1,), np.float32)
+    action_space = spaces.Discrete(3)
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        self.t = 0
+        return np.zeros(1, dtype=np.float32), {}
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.t += 1
+        return np.full(1, self.t, dtype=np.float32), 1.0, self.t == 12, False, {}
+
+
+@pytest.mark.parametrize(("copies", "limit"), [(1, 5), (3, 5), (2, 12), (2, 20)])
+def test_an_episode_behind_one_that_was_cut_begins_at_the_beginning(copies: int, limit: int) -> None:
+    steps: list[dict] = []
+
+    def on_step(step: dict[str, Any]) -> bool:
+        steps.append(step)
+        return True
+
+    env = make_vec_env(Counter, copies)  # with SB3's Monitor, which counts for itself
+    arrays = collect_episodes(
+        env, lambda seen, _: np.zeros(len(seen), dtype=int), lambda actions: actions, np.arange(7), on_step, limit
+    )
+    assert arrays is not None
+    length = min(limit, 12)
+    assert arrays.outcome.tolist() == [length] * 7
+    assert arrays.observations.flatten().tolist() == list(range(length)) * 7  # type: ignore[union-attr]
+    assert [info["episode"]["l"] for step in steps for info in step["finished_infos"]] == [length] * 7
+
+
+def test_only_copies_that_were_cut_wait() -> None:
+    """What is long is cut; copies whose episodes end by themselves play their quota in one go."""
+    env = dummy(TraceEnv, 3)
+    arrays = collect(env, range(30), limit=4)
+    lengths = np.bincount(arrays.sequence)
+    assert len(lengths) == 30
+    assert lengths.max() == 4
+    firsts = arrays.observations[np.cumsum(lengths) - lengths]  # type: ignore[index]
+    assert (firsts[:, 1] == 0.0).all()
 
 
 def test_stopping_gives_no_episodes() -> None:

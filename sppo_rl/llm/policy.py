@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ from torch import nn
 
 from sppo_rl.collection import Sampled, Sampler
 from sppo_rl.episodes import Arrays, Tensors
+from sppo_rl.estimators import CriticKind
 from sppo_rl.llm.critic import PromptCritic, make_critic
 from sppo_rl.llm.generation import Generator, Sampling, make_generator
 from sppo_rl.llm.lengths import check_lengths, check_token_critic
@@ -345,7 +345,7 @@ class TransformerPolicy(SequencePolicy):
         """See :class:`~sppo_rl.sequence_policy.SequencePolicy`: read before each token of the response."""
         assert isinstance(observations, dict)
         layout = lay_out(observations["prompt_ids"], observations["prompt_len"].flatten(), actions, self.vocabulary)
-        values = self._token_critic(layout.ids, layout.lengths, layout.rows, layout.columns)
+        values = self._critic()(layout.ids, layout.lengths, layout.rows, layout.columns)
         return th.zeros(layout.mask.shape, device=actions.device).masked_scatter(layout.mask, values)
 
     def set_initial_value(self, value: float) -> None:
@@ -362,12 +362,10 @@ class TransformerPolicy(SequencePolicy):
         self._require_weights()
         return self.critic
 
-    @cached_property
-    def _token_critic(self) -> PromptCritic:
-        """The critic, found fit to read responses as well."""
-        critic = self._critic()
-        check_token_critic(critic, self._longest_prompt, self.max_new_tokens)
-        return critic
+    def check_critic(self, kind: CriticKind) -> None:
+        """See :class:`~sppo_rl.sequence_policy.SequencePolicy`: one that is read before every token must read the policy's tokens."""
+        if kind == "decision" and self.critic is not None:
+            check_token_critic(self.critic, self._longest_prompt, self.max_new_tokens)
 
     # ---------------------------------------------------------------- export
 

@@ -51,17 +51,17 @@ def test_a_critic_that_is_read_before_every_token_needs_positions_for_the_respon
     budget = 5
     longest = 8 + budget - 1
 
-    def learn(algorithm: type[PPO] | type[SPPO], positions: int, **settings: Any) -> None:
+    def made(algorithm: type[PPO] | type[SPPO], positions: int, **settings: Any) -> PPO | SPPO:
         kwargs = {"model": table(longest), "critic": table(positions)}
-        algorithm(
+        return algorithm(
             "TransformerPolicy", echo_env(budget, 4), n_episodes=8, policy_kwargs=kwargs, device="cpu", **settings
-        ).learn(8)
+        )
 
-    learn(SPPO, longest - 1)
+    made(SPPO, longest - 1).learn(8)
     for algorithm, settings in ((PPO, {}), (SPPO, {"hybrid": 0.5})):
         with pytest.raises(ValueError, match=f"The critic was made for {longest - 1} tokens .* may be given {longest}, "):
-            learn(algorithm, longest - 1, **settings)
-        learn(algorithm, longest, **settings)
+            made(algorithm, longest - 1, **settings)
+        made(algorithm, longest, **settings).learn(8)
 
 
 def test_rotary_positions_beyond_the_length_are_warned_of() -> None:

@@ -127,4 +127,4 @@ def test_messages() -> None:
         make(critic=tiny_config(vocab_size=20), tokenizer=TOKENIZER, critic_tokenizer=OTHER)
     kwargs = {"model": tiny_config(), "critic": tiny_config(vocab_size=40), "critic_tokenizer": OTHER}
     with pytest.raises(ValueError, match="read before every token of the response"):
-        PPO("TransformerPolicy", echo_env(), n_episodes=4, policy_kwargs=kwargs, device="cpu").learn(4)
+        PPO("TransformerPolicy", echo_env(), n_episodes=4, policy_kwargs=kwargs, device="cpu")

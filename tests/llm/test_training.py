@@ -182,3 +182,24 @@ def test_log_probabilities_are_computed_twice_only_where_the_sampler_rounds_othe
     assert th.equal(batch.mask, evaluation.mask)
     assert (batch.sampler_log_prob is not None) == again
     th.testing.assert_close(batch.old_log_prob, evaluation.log_prob, rtol=1e-4, atol=1e-4)
+
+
+def test_the_gap_of_log_probabilities_that_are_taken_over_is_logged() -> None:
+    """The generator's own are used as they are; the first minibatch, read before its step, tells how far they are off."""
+    model = SPPO(
+        "TransformerPolicy",
+        echo_env(budget=3),
+        n_episodes=16,
+        batch_size=8,
+        n_epochs=2,
+        policy_kwargs=SMALL,
+        seed=0,
+        device="cpu",
+    )
+    batch = one_batch(model)
+    assert batch.sampler_log_prob is None, "taken over"
+    off = 0.25
+    model.train(batch._replace(old_log_prob=th.where(batch.mask, batch.old_log_prob - off, 0.0)))
+    logged = model.logger.name_to_value
+    assert logged["rollout/sampler_log_prob_gap"] == pytest.approx(off, abs=1e-3)
+    assert logged["rollout/sampler_log_prob_gap_max"] == pytest.approx(off, abs=1e-3)
