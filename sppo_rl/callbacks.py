@@ -119,7 +119,7 @@ class EvaluationCallback(BaseCallback):
         self._write_rows()
         if self.stop_after_episodes is not None and hasattr(self.model, "episode_budget"):
             self.model.episode_budget = self.stop_after_episodes
-        self._venv = make_evaluation_env(self.model, self.env, self.n_episodes)
+        self._venv = make_evaluation_env(self.model, self.env, self.n_episodes, self.seed)
         self._next = 0.0 if not self.rows else self._following(self.rows[-1][self.unit])
         self._evaluated_update = -1
         self._resumed_at = time.perf_counter()

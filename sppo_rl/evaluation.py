@@ -28,7 +28,7 @@ from sppo_rl.collection import LONGEST_EPISODE, Sampler, collect_episodes
 from sppo_rl.episodes import Arrays
 from sppo_rl.numpy_actor import NumpyActor
 from sppo_rl.sequence_policy import SequencePolicy
-from sppo_rl.vec_env import has_batched_form, make_batched
+from sppo_rl.vec_env import has_batched_form, has_batched_method, in_batched_form, make_batched
 
 BATCHED_COPIES = 64
 """
@@ -136,8 +136,8 @@ def evaluate(
     Play exactly ``n_episodes`` episodes, each to its end and each from its own seed.
 
     :param model: an algorithm of this package, or one of SB3's without a recurrent state
-    :param env: an id (made in its batched form where it has one, and closed afterwards), an environment or a ``VecEnv``. It
-        must not be the one that an unfinished collection of the model is stepping.
+    :param env: an id or an environment (in its batched form where it has one), or a ``VecEnv``. It must not be the one that an
+        unfinished collection of the model is stepping. What was made from an id is closed afterwards.
     :param n_episodes: how many
     :param deterministic: the most likely actions instead of samples
     :param seed: of initial states and of the sampled actions
@@ -146,7 +146,7 @@ def evaluate(
     """
     if n_episodes < 1:
         raise ValueError(f"n_episodes must be at least 1, got {n_episodes}.")
-    venv = make_evaluation_env(model, env, n_episodes)
+    venv = make_evaluation_env(model, env, n_episodes, seed)
     with _generators_untouched(seed), _policy_untouched(model), _statistics_frozen(venv):
         try:
             return _play(model, venv, evaluation_seeds(n_episodes, seed), deterministic, np.random.default_rng([seed, 1]))
@@ -155,17 +155,23 @@ def evaluate(
                 venv.close()
 
 
-def make_evaluation_env(model: BaseAlgorithm, env: str | gym.Env | VecEnv, n_episodes: int) -> VecEnv:
+def make_evaluation_env(model: BaseAlgorithm, env: str | gym.Env | VecEnv, n_episodes: int, seed: int = 0) -> VecEnv:
     """
     Make or wrap an environment as the model's training environment is: images transposed, observations normalised.
 
     :param model: the model to be evaluated
     :param env: id, environment or ``VecEnv``
-    :param n_episodes: no more copies than this are made from an id
+    :param n_episodes: no more copies than this are made, from an id or by an environment that offers its batched form
+    :param seed: of what the copies that an environment makes share, such as the order of problems
     :return: what :func:`evaluate` steps; an environment that is ready is returned as it is
     """
     venv: VecEnv | gym.Env
-    if not isinstance(env, str):
+    if has_batched_method(env):
+        batch = in_batched_form(env, min(n_episodes, BATCHED_COPIES))
+        # earlier resets of the environment must not decide which problems an evaluation poses
+        batch.seed(seed)
+        venv = batch
+    elif not isinstance(env, str):
         venv = env
     elif has_batched_form(env):
         venv = make_batched(env, min(n_episodes, BATCHED_COPIES))

@@ -36,6 +36,7 @@ class ReasoningTask:
     :param vocab_size: number of token ids that a policy may emit; ``None`` takes ``len(tokenizer)``. A model whose output layer is padded
         (Qwen2.5: 151,936 outputs, 151,665 tokens) needs its own number here
     :param ends: tokens that end a response, where the policy knows others than the tokenizer's end of sequence
+    :raises TypeError: if one of the problems is no :class:`~.problems.Problem`
     :raises ValueError: if no prompt fits, a limit is not positive, or the tokenizer loses text
     """
 
@@ -56,6 +57,14 @@ class ReasoningTask:
             )
         if not problems:
             raise ValueError("No problems were given.")
+        strange = next(((k, each) for k, each in enumerate(problems) if not isinstance(each, Problem)), None)
+        if strange is not None:
+            number, each = strange
+            raise TypeError(
+                f"problems[{number}] must be a Problem, got the {type(each).__name__} {str(each)[:60]!r}. Make problems of pairs with "
+                "from_pairs([(problem, answer), …]), of rows with from_records([{'problem': …, 'answer': …}, …]); both are in "
+                "sppo_rl.envs.reasoning."
+            )
         if isinstance(tokenizer, str | PathLike):
             tokenizer = load_tokenizer(tokenizer)
         self.tokenizer = tokenizer

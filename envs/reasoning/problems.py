@@ -65,7 +65,8 @@ def problem_from_record(record: Mapping[str, Any], number: int, source: str = ""
     the answer), or a plain ``problem``/``question`` with an ``answer``.
 
     A column ``messages`` is read where there is none of these, up to its last user turn: what follows is a solution. For the forms that
-    answers come in see :func:`~.golds.gold_answer`.
+    answers come in see :func:`~.golds.gold_answer`. The first column that holds an answer counts; an empty one does so only where no other
+    holds any.
 
     :param record: the row
     :param number: its place, used where it has no id
@@ -79,12 +80,8 @@ def problem_from_record(record: Mapping[str, Any], number: int, source: str = ""
             '{"problem": "1 + 1?", "answer": "2"}.'
         )
     prompt_column = next((column for column in _PROMPT_COLUMNS if record.get(column) is not None), None)
-    reward_model = record.get("reward_model")
-    if isinstance(reward_model, Mapping) and reward_model.get("ground_truth") is not None:
-        answer: Any = reward_model["ground_truth"]
-    else:
-        answer = next((record[column] for column in _ANSWER_COLUMNS if record.get(column) is not None), None)
-    if prompt_column is None or answer is None:
+    golds = _golds(record)
+    if prompt_column is None or not golds:
         raise ValueError(
             f"Row {number} has the columns {sorted(record)}: a problem needs a prompt in one of {_PROMPT_COLUMNS}, and an answer in one of "
             f"{_ANSWER_COLUMNS} or in reward_model['ground_truth']."
@@ -95,11 +92,19 @@ def problem_from_record(record: Mapping[str, Any], number: int, source: str = ""
         identifier = extra.get("index")
     return Problem(
         prompt=_prompt(record[prompt_column], instruction, number, cut=prompt_column == "messages"),
-        answer=gold_answer(answer),
+        answer=next((gold for gold in golds if gold.strip()), golds[0]),
         id=str(number if identifier is None else identifier),
         source=str(record.get("data_source") or record.get("source") or source),
         columns={name: value for name, value in record.items() if name != "prompt"},
     )
+
+
+def _golds(record: Mapping[str, Any]) -> list[str]:
+    """The answers that a row gives, verl's column first."""
+    reward_model = record.get("reward_model")
+    own = [reward_model.get("ground_truth")] if isinstance(reward_model, Mapping) else []
+    values = [*own, *(record.get(column) for column in _ANSWER_COLUMNS)]
+    return [gold_answer(value) for value in values if value is not None]
 
 
 def _prompt(prompt: Any, instruction: str, number: int, cut: bool) -> str | tuple[tuple[str, str], ...]:

@@ -8,6 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from sppo_rl.envs.reasoning.golds import gold_answer
 from sppo_rl.envs.reasoning.problems import Problem
 from sppo_rl.envs.reasoning.verifier import Verdict, VerifierPool, check, verify
 
@@ -67,6 +68,8 @@ class FunctionScorer(Scorer):
 
 _OF_THE_CALL = {"answer", "prompts", "completions", "completion_ids"}
 """Arguments that a column does not take the place of."""
+_ROUNDING = 1e-9
+"""A weighted sum this close to 0 or 1 is meant to be 0 or 1."""
 
 
 class TRLReward(Scorer):
@@ -77,8 +80,9 @@ class TRLReward(Scorer):
     the problems' records, all but ``prompt``, with ``answer``; a column that some problems lack holds ``None`` there.
 
     :param function: the reward function, or several, whose rewards are averaged with ``weights``
-    :param weights: one for each function; equal if ``None``
-    :raises ValueError: if the number of weights does not fit
+    :param weights: one for each function; equal if ``None``. A weighted sum within 1e-9 of 0 or 1 counts as 0 or 1: weights such as 0.7,
+        0.2 and 0.1 are rounded, and so is their sum
+    :raises ValueError: if there is no function, or the number of weights does not fit
     """
 
     def __init__(
@@ -87,22 +91,28 @@ class TRLReward(Scorer):
         weights: Sequence[float] | None = None,
     ):
         self.functions = [function] if callable(function) else list(function)
-        self.weights = [1.0 / len(self.functions)] * len(self.functions) if weights is None else list(weights)
-        if len(self.weights) != len(self.functions):
+        if not self.functions:
+            raise ValueError("TRLReward needs at least one reward function, got an empty list.")
+        self.weights = None if weights is None else list(weights)
+        if self.weights is not None and len(self.weights) != len(self.functions):
             raise ValueError(f"{len(self.functions)} reward functions, but {len(self.weights)} weights.")
 
     def score(self, problems: Sequence[Problem], responses: Sequence[str], response_ids: Sequence[list[int]]) -> list[Verdict]:
         """Judge responses; see :meth:`Scorer.score`."""
         names = sorted({name for problem in problems for name in problem.columns} - _OF_THE_CALL)
         columns = {name: [problem.columns.get(name) for problem in problems] for name in names}
-        # as the data set gives it, which may be a whole solution
-        answers = [own if isinstance(own := p.columns.get("answer"), str) else p.answer for p in problems]
+        # as the data set gives it, which may be a whole solution; where it gives none, the answer came from another column
+        own = [problem.columns.get("answer") for problem in problems]
+        answers = [
+            text if isinstance(text, str) and gold_answer(text).strip() else problem.answer
+            for text, problem in zip(own, problems, strict=True)
+        ]
         completions: list[Any] = [
             response if isinstance(problem.prompt, str) else [{"role": "assistant", "content": response}]
             for problem, response in zip(problems, responses, strict=True)
         ]
-        totals = [0.0] * len(problems)
-        for function, weight in zip(self.functions, self.weights, strict=True):
+        by_function: list[list[float]] = []
+        for function in self.functions:
             rewards = function(
                 prompts=[problem.prompt_as_given for problem in problems],
                 completions=completions,
@@ -112,10 +122,18 @@ class TRLReward(Scorer):
             )
             if len(rewards) != len(problems):
                 raise ValueError(f"{_name(function)} returned {len(rewards)} rewards for {len(problems)} completions.")
-            for k, reward in enumerate(rewards):
-                # None says "does not apply to this problem", as in TRL
-                totals[k] += weight * (0.0 if reward is None else float(reward))
-        return [soft_verdict(total, ", ".join(map(_name, self.functions))) for total in totals]
+            # None says "does not apply to this problem", as in TRL
+            by_function.append([0.0 if reward is None else float(reward) for reward in rewards])
+        names_of_all = ", ".join(map(_name, self.functions))
+        return [soft_verdict(self._combine(rewards), names_of_all) for rewards in zip(*by_function, strict=True)]
+
+    def _combine(self, rewards: Sequence[float]) -> float:
+        """One response's rewards as one: their mean, or their weighted sum, neither of which rounding takes off 0 or 1."""
+        if self.weights is None:
+            # summed exactly: adding n-ths up makes six ones less than 1, and nine of them more
+            return math.fsum(rewards) / len(rewards)
+        total = math.fsum(weight * reward for weight, reward in zip(self.weights, rewards, strict=True))
+        return next((end for end in (0.0, 1.0) if abs(total - end) <= _ROUNDING), total)
 
 
 class VerlScore(Scorer):

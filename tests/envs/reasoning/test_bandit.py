@@ -276,6 +276,20 @@ def test_long_prompts_are_dropped_and_counted(tokenizer: Any, caplog: pytest.Log
         MathReasoningEnv(problems, tokenizer, 64, 0, verify)
 
 
+@pytest.mark.parametrize(
+    ("element", "shown"),
+    [
+        (("1+1?", "2"), r"the tuple \"\('1\+1\?', '2'\)\""),
+        ({"problem": "1+1?", "answer": "2"}, r"the dict \"{'problem': '1\+1\?'"),
+    ],
+    ids=["tuple", "dict"],
+)
+@pytest.mark.parametrize("kind", [MathReasoningEnv, MathReasoningVecEnv])
+def test_what_is_no_problem_is_named(tokenizer: Any, kind: Any, element: Any, shown: str) -> None:
+    with pytest.raises(TypeError, match=rf"problems\[1\] must be a Problem, got {shown}.*from_pairs.*from_records"):
+        kind([PROBLEMS[0], element, "a third"], tokenizer, 64, WIDTH, verify)
+
+
 def test_one_pooled_call_for_a_batch(tokenizer: Any) -> None:
     calls: list[int] = []
 

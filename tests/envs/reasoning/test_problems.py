@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from sppo_rl.envs.reasoning import (
     MathReasoningEnv,
     Problem,
     TRLReward,
+    Verdict,
     VerlScore,
     from_file,
     from_pairs,
@@ -26,6 +28,7 @@ from sppo_rl.envs.reasoning import (
     load_named,
     verify,
 )
+from sppo_rl.envs.reasoning.golds import warn_of_unlikely_golds
 from sppo_rl.envs.reasoning.gym_tasks import is_safe
 from sppo_rl.envs.reasoning.rewards import as_scorer, score_batch
 
@@ -190,6 +193,40 @@ def test_trl_reward_functions() -> None:
         TRLReward(lambda **rest: [1.0]).score(problems, ["x"] * 3, [[]] * 3)
 
 
+def score_of(rewards: list[float], weights: list[float] | None = None) -> Verdict:
+    """What several reward functions, one for each reward, give together."""
+    functions = [lambda completions, reward=reward, **rest: [reward] * len(completions) for reward in rewards]
+    return TRLReward(functions, weights).score([Problem("a?", "7", "a")], ["7"], [[]])[0]
+
+
+@pytest.mark.parametrize("n", range(1, 32))
+def test_functions_that_agree_give_exactly_their_reward(n: int) -> None:
+    """Six sixths add up to less than 1 (no success), nine ninths to more (no reward)."""
+    unequal = [float(k + 1) / sum(range(1, n + 1)) for k in range(n)]
+    for weights in (None, [1.0 / n] * n, unequal):
+        assert score_of([1.0] * n, weights) == Verdict(1.0, "correct")
+        assert score_of([0.0] * n, weights) == Verdict(0.0, "wrong")
+
+
+def test_weighted_rewards_keep_their_size() -> None:
+    for third in (0.3333333333, 0.3333333334):  # their sums are 1e-10 below 1 and 2e-10 above it
+        assert score_of([1.0, 1.0, 1.0], [third] * 3) == Verdict(1.0, "correct")
+    # 0.3 - 0.1 - 0.2 is -2.8e-17
+    assert score_of([1.0, 1.0, 1.0], [0.3, -0.1, -0.2]) == Verdict(0.0, "wrong")
+    assert score_of([1.0, 0.0, 0.5], [0.7, 0.2, 0.1]).score == pytest.approx(0.75)
+    assert score_of([1.0, 0.0, 0.5]).score == 0.5
+    # what is not rounding stays: nearly right is no success, and more than 1 no reward
+    assert score_of([1.0, 1.0 - 1e-6], [0.5, 0.5]).reason == "partly"
+    assert score_of([1.0 - 1e-12]).reason == "partly"
+    for wrong in (1.0 + 1e-6, -1e-6, float("nan")):
+        with pytest.raises(ValueError, match=r"rewards must lie in \[0, 1\]"):
+            score_of([wrong, wrong], [0.5, 0.5])
+    with pytest.raises(ValueError, match="2 reward functions, but 1 weights"):
+        score_of([1.0, 1.0], [1.0])
+    with pytest.raises(ValueError, match="at least one reward function"):
+        TRLReward([])
+
+
 def test_trl_completions_of_messages_are_messages() -> None:
     problem = Problem((("user", "a?"),), "7", "a")
 
@@ -286,10 +323,50 @@ def test_golds_in_all_the_forms_that_data_sets_give_them(row: dict[str, Any], go
     assert problem.answer == gold
 
 
-@pytest.mark.parametrize("answer", ["We prove it.\nFirst …", "x" * 201], ids=["lines", "long"])
-def test_golds_that_no_response_will_match_are_pointed_out(answer: str) -> None:
-    with pytest.warns(UserWarning, match=r"1 of 2 gold answers have several lines .* problem 'proof': '"):
+UNLIKELY = r"1 of 2 gold answers are empty, have several lines .* problem '{}': '"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["We prove it.\nFirst …", "x" * 201, "", " \n", [], [None], [" "], r"\boxed{ }", "So it is.\n####", np.array([])],
+    ids=["lines", "long", "empty", "blank", "no_element", "none", "blank_element", "empty_box", "nothing_behind", "array"],
+)
+def test_golds_that_no_response_will_match_are_pointed_out(answer: Any) -> None:
+    with pytest.warns(UserWarning, match=UNLIKELY.format("proof")):
         from_records([{"question": "q", "answer": "5"}, {"question": "q", "answer": answer, "id": "proof"}])
+
+
+def test_empty_golds_are_pointed_out_wherever_problems_come_from() -> None:
+    with pytest.warns(UserWarning, match=UNLIKELY.format("1")):
+        problems = from_pairs([("1+1?", "2"), ("1+2?", "  ")])
+    with pytest.warns(UserWarning, match=UNLIKELY.format("1")):
+        warn_of_unlikely_golds(problems)
+    judged_otherwise = Problem("Say it.", "", "own", scorer=FunctionScorer(lambda response, gold: 1.0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_unlikely_golds([problems[0], judged_otherwise])
+
+
+@pytest.mark.parametrize("empty", ["", " ", [], [""], None, r"\boxed{}"], ids=repr)
+def test_an_empty_answer_gives_way_to_a_column_that_holds_one(empty: Any) -> None:
+    rows = [
+        {"problem": "1+1?", "answer": empty, "solution": r"so \boxed{2}"},
+        {"problem": "1+1?", "reward_model": {"ground_truth": empty}, "answer": "2", "solution": r"\boxed{3}"},
+    ]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        problems = from_records(rows)
+    assert [problem.answer for problem in problems] == ["2", "2"]
+    seen: list[str] = []
+    TRLReward(lambda completions, answer, **rest: seen.extend(answer) or [0.0, 0.0]).score(problems, ["", ""], [[], []])
+    assert seen == ["2", "2"]
+
+
+def test_a_row_where_no_column_has_an_answer_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"Row 1 has the columns \['answer', 'problem', 'reward_model'\]"):
+        from_records(
+            [{"problem": "1?", "answer": "1"}, {"problem": "2?", "answer": None, "reward_model": {"ground_truth": None}}]
+        )
 
 
 def test_files_that_hold_no_rows(tmp_path: Path) -> None:
