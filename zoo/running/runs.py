@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -148,7 +149,7 @@ def run(
     :param tensorboard: write TensorBoard logs into the folder
     :param verbose: of the algorithm
     :param announce: told where the run starts from
-    :return: the trained model, and the callback with its evaluations
+    :return: the trained model, its environment closed, and the callback with its evaluations
     :raises ValueError: if the losses become NaN or infinite
     """
     hyperparameters = spec.hyperparameters()
@@ -198,15 +199,18 @@ def run(
         together.append(callback)
     take_first_step()
     remaining = spec.total_timesteps - model.num_timesteps
-    if remaining > 0:
-        model.learn(
-            remaining,
-            callback=together,
-            tb_log_name="tensorboard",
-            reset_num_timesteps=model.num_timesteps == 0,
-            log_interval=10,
-        )
-    save_atomically(model, folder / LAST_MODEL)
+    assert model.env is not None
+    # some tasks have worker processes
+    with closing(model.env):
+        if remaining > 0:
+            model.learn(
+                remaining,
+                callback=together,
+                tb_log_name="tensorboard",
+                reset_num_timesteps=model.num_timesteps == 0,
+                log_interval=10,
+            )
+        save_atomically(model, folder / LAST_MODEL)
     return model, evaluation
 
 
