@@ -38,9 +38,10 @@ class EvaluationCallback(BaseCallback):
     too.
 
     Columns of the CSV file: ``episodes`` and ``timesteps`` played (greedy ones of ReMax included), ``seconds`` of training without
-    evaluation, ``success`` and ``greedy_success`` rates (empty if the task reports none), ``mean_return``, ``mean_length``,
-    ``greedy_mean_return``, ``greedy_mean_length``. A run that goes on where it was saved goes on with its file: rows from after
-    that moment are dropped, for they are about to be repeated.
+    evaluation, ``success`` and ``greedy_success`` rates (empty if the task reports none; where it reports only successes, evaluations
+    without any are filled in as 0 once there is one), ``mean_return``, ``mean_length``, ``greedy_mean_return``, ``greedy_mean_length``.
+    A run that goes on where it was saved goes on with its file: rows from after that moment are dropped, for they are about to be
+    repeated.
 
     Logged: ``eval/success_rate``, ``eval/greedy_success_rate``, ``eval/mean_reward``, ``eval/mean_ep_length``,
     ``eval/greedy_mean_ep_length``.
@@ -157,14 +158,18 @@ class EvaluationCallback(BaseCallback):
         sampled = evaluate(self.model, self._venv, self.n_episodes, deterministic=False, seed=self.seed)
         greedy = evaluate(self.model, self._venv, self.n_episodes, deterministic=True, seed=self.seed)
         row = self._row(sampled, greedy)
+        filled = _fill_rates([*self.rows, row])
         is_best = all(_score(row) > _score(earlier) for earlier in self.rows)
         self.rows.append(row)
-        self._append_row(row)
+        if filled:
+            self._write_rows()
+        else:
+            self._append_row(row)
         if is_best and self.best_model_path is not None:
             save_atomically(self.model, self.best_model_path)
-        if sampled.successes is not None:
-            self.logger.record("eval/success_rate", sampled.success_rate)
-            self.logger.record("eval/greedy_success_rate", greedy.success_rate)
+        if not np.isnan(row["success"]):
+            self.logger.record("eval/success_rate", row["success"])
+            self.logger.record("eval/greedy_success_rate", row["greedy_success"])
         self.logger.record("eval/mean_reward", sampled.mean_return)
         self.logger.record("eval/mean_ep_length", row["mean_length"])
         self.logger.record("eval/greedy_mean_ep_length", row["greedy_mean_length"])
@@ -222,7 +227,22 @@ class EvaluationCallback(BaseCallback):
         return ["" if np.isnan(row[name]) else row[name] for name in self.COLUMNS]
 
 
+def _fill_rates(rows: list[dict[str, float]]) -> bool:
+    """
+    Once a task is seen to report success, put 0 where an evaluation had none: some report it only where it is true.
+
+    :return: whether anything was put
+    """
+    missing = [(row, name) for row in rows for name in ("success", "greedy_success") if np.isnan(row[name])]
+    if len(missing) == 2 * len(rows):
+        return False
+    for row, name in missing:
+        row[name] = 0.0
+    return bool(missing)
+
+
 def _score(row: dict[str, float]) -> float:
+    """What the best model has most of; rows of one run that went through :func:`_fill_rates` all show the same."""
     return row["mean_return"] if np.isnan(row["success"]) else row["success"]
 
 

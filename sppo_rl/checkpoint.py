@@ -29,8 +29,8 @@ from sppo_rl.algorithm import SequenceAlgorithm
 
 Algorithm = TypeVar("Algorithm", bound=SequenceAlgorithm)
 
-_DAMAGED = (zipfile.BadZipFile, KeyError, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, zlib.error)
-"""What zipfile raises for a file that was cut short or overwritten; which of them depends on where."""
+_DAMAGED = (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError, ValueError, zlib.error)
+"""What zipfile raises for content that was cut short or overwritten; which of them depends on where."""
 
 
 _COUNTERS = (
@@ -103,16 +103,20 @@ def load_checkpoint(
     :return: the model, or ``None`` if the folder holds no checkpoint
     :raises ValueError: if there are checkpoints but all of them are damaged, or if ``env`` is not as it was (its number of copies,
         ``VecNormalize``, a state of its own)
+    :raises OSError: if the newest cannot be read (too many open files, no permission, a failing disk), which says nothing of its content
     """
     candidates = _newest_first(Path(folder))
     for path in candidates:
+        # not by zipfile, which calls it a bad file when the disk fails
+        content = io.BytesIO(path.read_bytes())
         try:
-            with zipfile.ZipFile(path) as archive:
+            with zipfile.ZipFile(content) as archive:
                 # reading checks each member against its checksum
                 weights, state = archive.read("model.zip"), archive.read("state.pkl")
         except _DAMAGED as error:
             warnings.warn(f"{path} is damaged ({error}); trying the one before it.", UserWarning, stacklevel=2)
             continue
+        content.close()
         model = algorithm.load(io.BytesIO(weights), env=env, device=device, force_reset=False)
         _restore_run_state(model, pickle.loads(state))
         return model

@@ -7,6 +7,7 @@ weights with and without evaluation.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,6 +47,10 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
+    def as_dict(self) -> dict[str, float | None]:
+        """Its fields for JSON, which has no NaN: ``None`` in its place."""
+        return {name: None if math.isnan(number) else number for name, number in self._asdict().items()}
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -54,7 +59,7 @@ class Evaluation:
 
     :param outcomes: (n,) float32, undiscounted returns
     :param lengths: (n,) int64, environment steps
-    :param successes: (n,) bool, ``info["is_success"]`` at the end of each, or ``None`` if the task does not report it
+    :param successes: (n,) bool, ``info["is_success"]`` at the end of each (False where only others report it), or ``None`` if none does
     :param response_tokens: (n,) int64, ``info["response_tokens"]`` of each, or ``None`` if episodes are not made of tokens
     """
 
@@ -217,12 +222,13 @@ def _play(model: BaseAlgorithm, env: VecEnv, seeds: np.ndarray, deterministic: b
         outcomes.append(episodes.outcome)
         lengths.append(np.bincount(episodes.sequence, minlength=len(round_seeds)))
         infos += [ending[copy] for copy in range(len(round_seeds))]
-    reported = all("is_success" in info for info in infos)
+    # some tasks report a success and say nothing of a failure
+    reported = any("is_success" in info for info in infos)
     in_tokens = all("response_tokens" in info for info in infos)
     return Evaluation(
         outcomes=np.concatenate(outcomes),
         lengths=np.concatenate(lengths),
-        successes=np.array([bool(info["is_success"]) for info in infos]) if reported else None,
+        successes=np.array([bool(info.get("is_success", False)) for info in infos]) if reported else None,
         response_tokens=np.array([int(info["response_tokens"]) for info in infos]) if in_tokens else None,
     )
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import multiprocessing
+import os
 import shutil
 import signal
 import time
@@ -207,6 +209,28 @@ def test_damaged_checkpoints_alone_are_an_error(finished: tuple[Path, dict[str, 
         path.write_bytes(cut_short(path.read_bytes()))
     with pytest.warns(UserWarning, match="damaged"), pytest.raises(ValueError, match=r"All 2 checkpoints in .* are damaged"):
         load_checkpoint(SPPO, tmp_path, cart_poles(), device="cpu")
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EACCES, errno.EIO])
+@pytest.mark.parametrize("function", ["open", "read"])
+def test_a_file_that_cannot_be_read_now_is_not_called_damaged(
+    function: str, code: int, finished: tuple[Path, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Going on from the older one would delete the newer, which is whole."""
+
+    def fail(*args: Any) -> Any:
+        raise OSError(code, os.strerror(code), str(args[0]))
+
+    class Unreadable(io.FileIO):
+        readall = readinto = read = fail
+
+    files = {"open": fail, "read": lambda path, mode="r", *rest: io.BufferedReader(Unreadable(path))}
+    with monkeypatch.context() as patch:
+        patch.setattr(io, "open", files[function])
+        with pytest.raises(OSError, match=os.strerror(code)) as caught:
+            load_checkpoint(SPPO, finished[0], cart_poles(), device="cpu")
+    assert caught.value.errno == code
+    assert load_checkpoint(SPPO, finished[0], cart_poles(), device="cpu") is not None
 
 
 def test_no_checkpoint_is_no_model(tmp_path: Path) -> None:

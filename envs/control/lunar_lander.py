@@ -41,7 +41,7 @@ import contextlib
 import subprocess
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -94,6 +94,9 @@ class LunarLanderBatch(TaskBatch):
     """
     Gymnasium's LunarLander, its copies spread over worker processes (Box2D holds the interpreter lock).
 
+    An exception while workers have something to answer, such as an interrupt from the keyboard, ends them and all episodes; the next reset
+    starts new ones.
+
     :param num_envs: number of copies
     :param horizon: steps
     :param dense: the dense twin
@@ -108,14 +111,34 @@ class LunarLanderBatch(TaskBatch):
         self.num_workers = worker_count(num_workers, num_envs)
         self._local: LanderCopies | None = None
         self._workers: list[LanderProcess] = []
+        self._lost = np.zeros(num_envs, dtype=bool)
+        """Copies whose episode ended with their worker and that have not been reset since."""
         if self.num_workers == 1:
             self._local = LanderCopies(num_envs)
         else:
-            # Copy i lives in worker i mod num_workers, as number i // num_workers there.
-            self._workers = [
-                LanderProcess(len(range(w, num_envs, self.num_workers)), f"{w + 1} of {self.num_workers}")
-                for w in range(self.num_workers)
-            ]
+            self._start_workers()
+
+    def _start_workers(self) -> None:
+        # Copy i lives in worker i mod num_workers, as number i // num_workers there.
+        self._workers = [
+            LanderProcess(len(range(w, self.num_envs, self.num_workers)), f"{w + 1} of {self.num_workers}")
+            for w in range(self.num_workers)
+        ]
+
+    def _end_workers(self) -> None:
+        self._lost[:] = True
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.close()
+
+    @contextlib.contextmanager
+    def _answered_in_full(self) -> Iterator[None]:
+        """End the workers if an exception leaves an answer unread: the next command would take it for its own."""
+        try:
+            yield
+        except BaseException:
+            self._end_workers()
+            raise
 
     def _start(self, indices: np.ndarray, seeds: Sequence[int | None]) -> np.ndarray:
         for seed in seeds:
@@ -124,10 +147,13 @@ class LunarLanderBatch(TaskBatch):
         numbers = np.array([-1 if seed is None else seed for seed in seeds], dtype=np.int64)
         if self._local is not None:
             return self._local.reset(indices, numbers)
+        if not self._workers:
+            self._start_workers()
         observations = np.empty((len(indices), OBSERVATION_SIZE), dtype=np.float32)
-        parts = self._send(b"r", indices, numbers)
-        for worker, rows in parts:
-            observations[rows] = worker.read(len(rows), np.float32, OBSERVATION_SIZE)
+        with self._answered_in_full():
+            for worker, rows in self._send(b"r", indices, numbers):
+                observations[rows] = worker.read(len(rows), np.float32, OBSERVATION_SIZE)
+        self._lost[indices] = False
         return observations
 
     def _advance(
@@ -137,15 +163,22 @@ class LunarLanderBatch(TaskBatch):
         if self._local is not None:
             observations, rewards, terminated, crashed = self._local.step(indices, actions)
         else:
+            lost = indices[self._lost[indices]]
+            if lost.size:
+                raise RuntimeError(
+                    f"LunarLander's copies {lost.tolist()} cannot be stepped: their episodes ended when an exception or close() ended the "
+                    "worker processes. Reset them first."
+                )
             observations = np.empty((n, OBSERVATION_SIZE), dtype=np.float32)
             rewards = np.empty(n, dtype=np.float32)
             terminated = np.empty(n, dtype=bool)
             crashed = np.empty(n, dtype=bool)
-            for worker, rows in self._send(b"s", indices, actions):
-                observations[rows] = worker.read(len(rows), np.float32, OBSERVATION_SIZE)
-                rewards[rows] = worker.read(len(rows), np.float32)
-                terminated[rows] = worker.read(len(rows), np.bool_)
-                crashed[rows] = worker.read(len(rows), np.bool_)
+            with self._answered_in_full():
+                for worker, rows in self._send(b"s", indices, actions):
+                    observations[rows] = worker.read(len(rows), np.float32, OBSERVATION_SIZE)
+                    rewards[rows] = worker.read(len(rows), np.float32)
+                    terminated[rows] = worker.read(len(rows), np.bool_)
+                    crashed[rows] = worker.read(len(rows), np.bool_)
         self._crashed[where] = crashed
         return observations, terminated, rewards if self.dense else None
 
@@ -164,9 +197,8 @@ class LunarLanderBatch(TaskBatch):
         return np.asarray(landed(observations, self._crashed[indices]))
 
     def close(self) -> None:
-        """End the worker processes."""
-        for worker in self._workers:
-            worker.close()
+        """End the worker processes; a reset would start new ones."""
+        self._end_workers()
         super().close()
 
 
@@ -230,7 +262,7 @@ class LanderProcess:
         how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
         return RuntimeError(
             f"LunarLander worker {self._name} (process {self.pid}) is gone: {how}. What it had to say is on the error stream. "
-            "Its episodes are lost: make the environment anew (num_workers=1 shows an error where it happens)."
+            "All episodes are lost: reset the environment (num_workers=1 shows an error where it happens)."
         )
 
     def close(self) -> None:

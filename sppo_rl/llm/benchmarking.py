@@ -72,7 +72,7 @@ class Scores:
         """For JSON, under the names avg@k, pass@k, maj@k."""
         named = {"avg": self.avg, "pass": self.passed, "maj": self.majority}
         rest = {name: value for name, value in asdict(self).items() if name not in ("avg", "passed", "majority")}
-        return {**{f"{name}@{self.k}": None if e is None else e._asdict() for name, e in named.items()}, **rest}
+        return {**{f"{name}@{self.k}": None if e is None else e.as_dict() for name, e in named.items()}, **rest}
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Bin(NamedTuple):
     predicted: float
     """Mean prediction."""
     solved: Estimate
-    """Mean avg@k, with a bootstrap interval over prompts."""
+    """Mean avg@k, with an interval over prompts: see :func:`~sppo_rl.llm.metrics.mean_over_problems`."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Calibration:
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, lists and dictionaries for JSON; ``None`` in the place of NaN."""
         numbers = {name: value for name, value in asdict(self).items() if name != "table"}
-        rows = [{**row._asdict(), "solved": row.solved._asdict()} for row in self.table]
+        rows = [{**row._asdict(), "solved": row.solved.as_dict()} for row in self.table]
         return {**{n: None if isinstance(v, float) and math.isnan(v) else v for n, v in numbers.items()}, "table": rows}
 
 
@@ -122,8 +122,8 @@ def calibrate(predicted: np.ndarray, scores: np.ndarray, lengths: np.ndarray, bi
         spearman=spearman(predicted, solved),
         length_pearson=pearson(shorter, solved),
         length_spearman=spearman(shorter, solved),
-        ceiling_pearson=_root(reliability["pearson"]),
-        ceiling_spearman=_root(reliability["spearman"]),
+        ceiling_pearson=math.sqrt(reliability["pearson"]),
+        ceiling_spearman=math.sqrt(reliability["spearman"]),
         split_half=reliability["pearson"],
         brier=brier,
         brier_noise=noise,
@@ -137,17 +137,15 @@ def spearman_brown(correlation: float, factor: float) -> float:
     """
     Predict the reliability of a test that is longer by a factor (Spearman and Brown, 1910): ``m r / (1 + (m − 1) r)``.
 
-    Example: halves that correlate with .5 make a whole (m = 2) of reliability 2/3.
+    Example: halves that correlate with .5 make a whole (m = 2) of reliability 2/3. Halves that disagree do so by chance: they have
+    reliability 0, and the formula a pole at ``r = −1 / (m − 1)``.
 
     :param correlation: r, of the short tests
     :param factor: m
     """
+    if correlation <= 0.0:
+        return 0.0
     return factor * correlation / (1.0 + (factor - 1.0) * correlation)
-
-
-def _root(reliability: float) -> float:
-    """The ceiling; halves that disagree by chance have none above 0."""
-    return math.sqrt(max(reliability, 0.0)) if not math.isnan(reliability) else math.nan
 
 
 def _split_halves(scores: np.ndarray, seed: int) -> dict[str, np.ndarray]:

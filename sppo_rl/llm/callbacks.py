@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -164,9 +165,10 @@ class BenchmarkCallback(BaseCallback):
             append_lines(self.folder / "evaluations.jsonl", [row])
         self.rows.append(row)
         if self.verbose:
-            interval = scores[""].avg
+            avg = scores[""].avg
+            interval = "" if math.isnan(avg.low) else f" [{avg.low:.3f}, {avg.high:.3f}]"
             print(
-                f"{row['timesteps']:>9} responses: {score} {interval.value:.3f} [{interval.low:.3f}, {interval.high:.3f}], pass@{self.k} "
+                f"{row['timesteps']:>9} responses: {score} {avg.value:.3f}{interval}, pass@{self.k} "
                 f"{scores[''].passed.value:.3f}, {row['response_length']:.0f} tokens"
             )
         self._next = self._following(self.model.num_timesteps)

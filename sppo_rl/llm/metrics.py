@@ -6,6 +6,7 @@ Notation: P problems, k responses to each.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -123,7 +124,8 @@ def mean_over_problems(
 
     Problems are resampled within their data set (stratified). A problem is drawn together with its k responses, so the interval covers the
     choice of problems as well as the luck of sampling; it speaks of problems like these, not of these problems alone. Where all problems
-    score 0, or all score 1, resampling shows no spread, and Wilson's interval for that many trials is given instead.
+    score 0, or all score 1, resampling shows no spread, and Wilson's interval for that many trials is given instead. Where no data set has
+    two problems nothing shows how much problems differ, and the interval's ends are NaN.
 
     :param scores: for each data set (P,) float64 in [0, 1]
     :param confidence: coverage of the interval
@@ -138,6 +140,8 @@ def mean_over_problems(
     value = float(np.mean([part.mean() for part in scores]))
     if everything.min() == everything.max() and everything[0] in (0.0, 1.0):
         return Estimate(value, *wilson_interval(int(everything.sum()), len(everything), confidence))
+    if max(map(len, scores)) == 1:
+        return Estimate(value, math.nan, math.nan)
     random = np.random.default_rng(seed)
     means = np.zeros(resamples)
     for part in scores:

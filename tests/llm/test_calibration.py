@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -98,6 +100,31 @@ def test_one_response_to_a_prompt_has_no_ceiling() -> None:
 
 def test_spearman_brown() -> None:
     assert spearman_brown(0.5, 2.0) == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("correlation", [0.0, -0.5, -1.0, -1.0 + 2.0**-53])
+def test_halves_that_disagree_have_no_reliability(correlation: float) -> None:
+    assert spearman_brown(correlation, 2.0) == 0.0
+
+
+def test_prompts_of_which_half_the_responses_are_right_have_no_ceiling_above_0() -> None:
+    """Whatever is right in one half of two responses is wrong in the other: r = −1 in every split."""
+    result = calibrate(np.linspace(0.1, 0.9, 20), np.tile([0.0, 1.0], (20, 1)), np.arange(20))
+    assert (result.split_half, result.ceiling_pearson, result.ceiling_spearman) == (0.0, 0.0, 0.0)
+
+
+def test_a_bin_of_one_prompt_has_no_interval(tmp_path: Path) -> None:
+    predicted, scores = np.array([0.05, 0.55, 0.58]), np.array([[0, 1], [0, 1], [1, 1]], dtype=float)
+    result = calibrate(predicted, scores, np.ones(3))
+    lone, pair = result.table
+    assert np.isnan(lone.solved[1:]).all()
+    assert pair.solved.low < pair.solved.high
+    written = json.loads(json.dumps(result.as_dict(), allow_nan=False))
+    assert written["table"][0]["solved"] == {"value": 0.5, "low": None, "high": None}
+    pytest.importorskip("matplotlib", reason="needs the [zoo] extra")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plot_calibration(result, predicted, scores, tmp_path / "critic.svg")
 
 
 def test_predictions_must_be_probabilities() -> None:

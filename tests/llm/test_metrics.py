@@ -105,6 +105,20 @@ def test_an_interval_without_any_spread_is_wilsons(score: float) -> None:
     assert estimate.high - estimate.low > 0.1
 
 
+@pytest.mark.parametrize("scores", [[0.5], [0.5, 0.25]])
+def test_one_problem_in_each_data_set_tells_nothing_of_the_spread(scores: list[float]) -> None:
+    estimate = mean_over_problems([np.array([score]) for score in scores])
+    assert estimate.value == pytest.approx(np.mean(scores))
+    assert np.isnan(estimate[1:]).all()
+    assert estimate.as_dict() == {"value": estimate.value, "low": None, "high": None}, "JSON has no NaN"
+    with_two = mean_over_problems([np.array([0.25, 0.5]), *(np.array([score]) for score in scores)])
+    assert with_two.low < with_two.value < with_two.high
+
+
+def test_one_problem_that_all_or_none_solve_has_wilsons_interval() -> None:
+    assert mean_over_problems([np.ones(1)]) == (1.0, *wilson_interval(1, 1))
+
+
 def test_no_problems_no_mean() -> None:
     for scores in ([], [np.zeros(3), np.zeros(0)]):
         with pytest.raises(ValueError, match="a problem in each"):
