@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -91,9 +92,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         import_gym_packages(arguments)
-        return int(arguments.run(arguments) or 0)
-    except ValueError as error:
-        # what the user asked for cannot be, or a run's numbers are not finite: the message says all there is to say
+        status = int(arguments.run(arguments) or 0)
+        sys.stdout.flush()
+        return status
+    except (ValueError, OSError) as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 1
+        # what the user asked for cannot be, a run's numbers are not finite, or a file cannot be written: the message says all there is
         if arguments.traceback:
             traceback.print_exc()
         print(f"sppo-rl {command}: {error}", file=sys.stderr)
@@ -101,6 +106,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nsppo-rl {command}: interrupted.", file=sys.stderr)
         return 130
+
+
+def _nobody_reads() -> bool:
+    """Tell whether standard output is a pipe whose other end is closed, as after ``| head``; other pipes lead to processes."""
+    try:
+        print(flush=True)
+    except BrokenPipeError:
+        # what is still in the buffer would fail again when the interpreter ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 if __name__ == "__main__":

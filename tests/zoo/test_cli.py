@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +55,18 @@ def weights(model):
         (["train", "--env", CARTPOLE, "--algo", "spo"], 1, "Did you mean 'sppo'"),
         (["train", "--env", CARTPOLE, "--hyperparams", "n_epoch=3"], 1, "Did you mean 'n_epochs'"),
         (["train", "--env", CARTPOLE, "--episodes", "0"], 1, "episodes must be at least 1, got 0"),
+        (["train", "--env", CARTPOLE, "--threads", "0"], 1, "--threads must be at least 1, got 0"),
+        (
+            ["train", "--env", "CartPole-v1", "--hyperparams", "n_envs=-1"],
+            1,
+            "n_envs must be at least 1, got -1 in --hyperparams",
+        ),
+        (
+            ["train", "--env", CARTPOLE, "--hyperparams", "n_timesteps=0"],
+            1,
+            "n_timesteps must be at least 1, got 0 in --hyper",
+        ),
+        (["compare", "--env", CARTPOLE, "--hyperparams", "ppo.n_timesteps=0"], 1, "n_timesteps must be at least 1, got 0"),
         (["train"], 1, "--env"),
         (["train", "--env", "CartPole-v1", "--from-prior"], 1, "There is no prior for 'CartPole-v1'"),
         (["evaluate", "--env", CARTPOLE, "--model", "nowhere.zip"], 1, "no model at nowhere.zip"),
@@ -79,6 +94,38 @@ def test_mistakes_are_answered_without_a_traceback(words, status, message, capsy
     assert message in errors
     assert "Traceback" not in errors
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [["train", "--env", CARTPOLE, "-f"], ["compare", "--env", CARTPOLE, "--seeds", "1", "-o"]])
+def test_a_file_where_a_folder_is_to_be_is_answered_in_one_line(words, tmp_path, capsys):
+    path = tmp_path / "afile"
+    path.touch()
+    assert main([*words, str(path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"sppo-rl {words[0]}: ")
+    assert str(path) in line
+    assert main(["--traceback", *words, str(path)]) == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_output_that_nobody_reads_any_more_is_no_failure_to_report(unbuffered):
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "sppo_rl.zoo.cli", "envs", CARTPOLE]
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, env=environment, timeout=120)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_a_pipe_to_another_process_that_breaks_is_reported(monkeypatch, capsys):
+    def breaks(arguments):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    monkeypatch.setattr("sppo_rl.zoo.commands.envs.run", breaks)
+    assert main(["envs"]) == 1
+    assert capsys.readouterr().err == "sppo-rl envs: [Errno 32] Broken pipe\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)

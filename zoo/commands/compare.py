@@ -27,7 +27,7 @@ from rich.console import Console
 from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo.commands import options
 from sppo_rl.zoo.names import ALGORITHMS, LABELS, UsageError, algorithm_class, check_env_id, file_name
-from sppo_rl.zoo.parallel.jobs import Job, do_all
+from sppo_rl.zoo.parallel.jobs import Job, check_all, do_all
 from sppo_rl.zoo.parallel.worker import JOB, RESULT
 from sppo_rl.zoo.results import control_table, provenance
 from sppo_rl.zoo.results.plots import plot_comparison
@@ -94,11 +94,12 @@ def run(arguments: argparse.Namespace) -> int:
     :param arguments: parsed
     :raises UsageError: if the options make no sense
     """
-    if arguments.seeds < 1 or arguments.jobs < 1:
-        raise UsageError(f"--seeds and --jobs must be at least 1, got {arguments.seeds} and {arguments.jobs}.")
+    check_counts(arguments)
     if arguments.first_seed < 0:
         raise UsageError(f"--first-seed must be at least 0, got {arguments.first_seed}.")
-    overrides = overrides_by_algorithm(arguments.algos, parse_overrides(arguments.hyperparams))
+    # each once, however often it is named
+    algos, envs = dict.fromkeys(arguments.algos), dict.fromkeys(arguments.env)
+    overrides = overrides_by_algorithm(list(algos), parse_overrides(arguments.hyperparams))
     specs = [
         RunSpec(
             algo=algo,
@@ -112,13 +113,25 @@ def run(arguments: argparse.Namespace) -> int:
             eval_every=arguments.eval_every,
             eval_episodes=arguments.eval_episodes,
         ).check()
-        for env_id in arguments.env
+        for env_id in envs
         for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds)
-        for algo in arguments.algos
+        for algo in algos
     ]
+    check_all([job for of in _jobs(specs, arguments.output) for job in of])
     provenance.record(arguments.output)
     failed = compare(specs, arguments.output, arguments.jobs, arguments.x)
     return 1 if failed else 0
+
+
+def check_counts(arguments: argparse.Namespace) -> None:
+    """
+    Check what several commands count.
+
+    :param arguments: with ``seeds`` and ``jobs``
+    :raises UsageError: if one is less than 1
+    """
+    if arguments.seeds < 1 or arguments.jobs < 1:
+        raise UsageError(f"--seeds and --jobs must be at least 1, got {arguments.seeds} and {arguments.jobs}.")
 
 
 def compare(
@@ -135,16 +148,9 @@ def compare(
     :return: number of runs that failed
     """
     console = console or Console()
-    asked = [_run_job(spec, folder) for spec in specs]
-    envs = list(dict.fromkeys(spec.env_id for spec in specs))
-    priors = {spec.env_id for spec in specs if spec.prior is not False}
-    wanted = [
-        _reference_job(env_id, kind, folder)
-        for env_id in envs
-        for kind in ("prior", "untrained")
-        if kind == "untrained" or env_id in priors
-    ]
+    wanted, asked = _jobs(specs, folder)
     jobs = [*wanted, *asked]
+    envs = list(dict.fromkeys(spec.env_id for spec in specs))
     done = sum(job.result is not None for job in jobs)
     console.print(
         f"{len(specs)} runs of {', '.join(envs)}, {processes} at a time; {done} of {len(jobs)} jobs done before.",
@@ -166,7 +172,7 @@ def compare(
     def finished(job: Job, problem: str) -> None:
         if problem:
             broken[job] = problem
-        console.print(f"{job.name}: {problem or _describe(job)}", highlight=False, soft_wrap=True)
+        console.print(f"{job.name}: {problem or _describe(job)}", highlight=False, markup=False, soft_wrap=True)
         write_atomically(folder / "results.csv", to_csv(RESULT_COLUMNS, _collect(runs)))
 
     do_all(jobs, processes, console, finished)
@@ -212,6 +218,18 @@ def overrides_by_algorithm(algos: Sequence[str], overrides: Mapping[str, Any]) -
         if dot:
             sorted_out[algo][name] = value
     return sorted_out
+
+
+def _jobs(specs: Sequence[RunSpec], folder: Path) -> tuple[list[Job], list[Job]]:
+    """The references that runs are seen against, and the runs."""
+    priors = {spec.env_id for spec in specs if spec.prior is not False}
+    references = [
+        _reference_job(env_id, kind, folder)
+        for env_id in dict.fromkeys(spec.env_id for spec in specs)
+        for kind in ("prior", "untrained")
+        if kind == "untrained" or env_id in priors
+    ]
+    return references, [_run_job(spec, folder) for spec in specs]
 
 
 def _run_job(spec: RunSpec, folder: Path) -> Job:

@@ -20,10 +20,11 @@ from rich.console import Console
 
 from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo.commands import options
+from sppo_rl.zoo.commands.compare import check_counts
 from sppo_rl.zoo.language.study import Study, load_study, study_of
 from sppo_rl.zoo.language.table import COLUMNS, markdown
 from sppo_rl.zoo.names import LABELS, UsageError
-from sppo_rl.zoo.parallel.jobs import Job, do_all
+from sppo_rl.zoo.parallel.jobs import Job, check_all, do_all
 from sppo_rl.zoo.results import provenance
 from sppo_rl.zoo.results.plots import plot_comparison
 from sppo_rl.zoo.results.rows import Row, to_csv, write_atomically
@@ -59,8 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     :param arguments: parsed
     :raises UsageError: if the options make no sense
     """
-    if arguments.seeds < 1 or arguments.jobs < 1:
-        raise UsageError(f"--seeds and --jobs must be at least 1, got {arguments.seeds} and {arguments.jobs}.")
+    check_counts(arguments)
     if arguments.study is not None:
         study = load_study(arguments.study)
     else:
@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     reference = arguments.reference or ("grpo" if "grpo" in study.variants else next(iter(study.variants)))
     if reference not in study.variants:
         raise UsageError(f"{reference!r} takes no part: {', '.join(study.variants)} do.")
+    check_all(list(_jobs(study, arguments.seeds, arguments.output).values()))
     provenance.record(arguments.output)
     return 1 if compare(study, arguments.seeds, arguments.output, arguments.jobs, reference) else 0
 
@@ -85,7 +86,7 @@ def compare(study: Study, seeds: int, folder: Path, processes: int, reference: s
     :return: number of runs that failed
     """
     console = console or Console()
-    jobs = {(name, seed): _job(study, name, seed, folder) for seed in range(seeds) for name in study.variants}
+    jobs = _jobs(study, seeds, folder)
     done = sum(job.result is not None for job in jobs.values())
     console.print(f"{len(jobs)} runs, {processes} at a time; {done} done before.", soft_wrap=True)
     problems: dict[Job, str] = {}
@@ -95,7 +96,7 @@ def compare(study: Study, seeds: int, folder: Path, processes: int, reference: s
         problem = problem or result.get("error", "")
         if problem:
             problems[job] = problem
-        console.print(f"{job.name}: {problem or _describe(job)}", highlight=False, soft_wrap=True)
+        console.print(f"{job.name}: {problem or _describe(job)}", highlight=False, markup=False, soft_wrap=True)
         write_results(_collect(study, jobs), reference, folder)
 
     do_all(list(jobs.values()), processes, console, finished)
@@ -123,6 +124,11 @@ def write_results(rows: list[Row], reference: str, folder: Path) -> str:
         for x in AXES:
             plot_comparison(rows, folder / f"plot_{x}.png", x)
     return table
+
+
+def _jobs(study: Study, seeds: int, folder: Path) -> dict[tuple[str, int], Job]:
+    """By variant and seed, in the order in which they are done."""
+    return {(name, seed): _job(study, name, seed, folder) for seed in range(seeds) for name in study.variants}
 
 
 def _job(study: Study, name: str, seed: int, folder: Path) -> Job:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +43,7 @@ def language(folder: Path, responses: int, console: Console) -> None:
     """
     Train the shipped prior with SPPO and show what it says before and after.
 
-    :param folder: of the run; written anew
+    :param folder: of the run; empty, or made if it does not exist
     :param responses: length of the run
     :param console: to write to
     """
@@ -64,7 +63,6 @@ def language(folder: Path, responses: int, console: Console) -> None:
         problems = problems_of(config.evaluation.problems)[:SHOWN]
         say("Held-out problems and the most likely answers, before training:")
         say(exchanges(problems, greedy_answers(SHIPPED, problems, config)) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
         _, evaluation = language_runs.run(
             config,
             0,

@@ -90,8 +90,10 @@ def play(model: BaseAlgorithm, env: gym.Env, seed: int, greedy: bool, video: Any
     observation, info = env.reset(seed=seed)
     video.append_data(frame(env))
     steps, total, over = 0, 0.0, False
+    normalizer = model.get_vec_normalize_env()
     while not over and steps < getattr(model, "max_episode_steps", LONGEST_EPISODE):
-        action, _ = model.predict(observation, deterministic=greedy)
+        seen = observation if normalizer is None else normalizer.normalize_obs(observation)
+        action, _ = model.predict(seen, deterministic=greedy)
         observation, reward, terminated, truncated, info = env.step(action)
         video.append_data(frame(env))
         steps, total, over = steps + 1, total + float(reward), terminated or truncated

@@ -33,6 +33,7 @@ from sppo_rl.llm.loading import fingerprint, load_policy
 from sppo_rl.llm.models import end_tokens
 from sppo_rl.llm.options import end_of_sequence
 from sppo_rl.zoo.language.benchmark_report import (
+    MEAN,
     as_json,
     calibration_report,
     summary_rows,
@@ -87,7 +88,8 @@ def load_sets(names: Sequence[str], instruction: str, limit: int | None = None) 
     :param instruction: added behind each problem
     :param limit: keep the first so many of each
     :return: problems under the names that their results get
-    :raises UsageError: as :func:`load_problems` does, or if results of two benchmarks would get the same name
+    :raises UsageError: as :func:`load_problems` does, or if results of two benchmarks, or of one and of all, would get the same
+        name
     """
     given: dict[str, str] = {}
     for name in names:
@@ -97,6 +99,8 @@ def load_sets(names: Sequence[str], instruction: str, limit: int | None = None) 
                 f"{other} and {name} would both be called {_set_name(name)!r} in the results, and one would take the place of the other: "
                 "evaluate them one by one with an --output each, or rename a file."
             )
+    if MEAN in given:
+        raise UsageError(f"{given[MEAN]} would be called {MEAN!r} in the results, as the mean over all is: rename the file.")
     return {of: load_problems(name, instruction, limit) for of, name in given.items()}
 
 

@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from sppo_rl.zoo.results.plots import AXES, plot_comparison
-from sppo_rl.zoo.results.rows import read_references, read_results
+from sppo_rl.zoo.results.rows import folder_of, read_references, read_results
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,8 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     :param arguments: parsed
     """
     rows = read_results(arguments.folder)
-    folder = arguments.folder if arguments.folder.is_dir() else arguments.folder.parent
-    output = arguments.output or folder / f"plot_{arguments.x}.png"
-    plot_comparison(rows, output, arguments.x, read_references(folder), arguments.y)
+    output = arguments.output or folder_of(arguments.folder) / f"plot_{arguments.x}.png"
+    plot_comparison(rows, output, arguments.x, read_references(arguments.folder), arguments.y)
     print(f"Written: {output}")
     return 0

@@ -37,6 +37,7 @@ from sppo_rl.zoo.results.plots import plot_comparison
 from sppo_rl.zoo.results.report_plots import plot_intervals, plot_profiles
 from sppo_rl.zoo.results.rows import (
     Row,
+    folder_of,
     read_failures,
     read_references,
     read_results,
@@ -61,7 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
     :param parser: of this command
     """
-    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="of a comparison")
+    parser.add_argument("folders", type=Path, nargs="+", metavar="FOLDER", help="of a comparison, or its results.csv")
     parser.add_argument("--output", "-o", type=Path, default=Path("report"), metavar="DIR", help="default: report")
     parser.add_argument("--title", default="Comparison", help="of the page")
     parser.add_argument(
@@ -84,7 +85,7 @@ def write_report(folders: Sequence[Path], output: Path, title: str, reference: s
     """
     Write ``report.md`` with its plots, ``report.html`` and ``summary.csv``.
 
-    :param folders: of comparisons; no two may hold the same run
+    :param folders: of comparisons, or their results.csv; no two may hold the same run
     :param output: folder, made if it does not exist
     :param title: of the page
     :param reference: algorithm whose probability of improvement is shown
@@ -216,7 +217,7 @@ def _cell(estimate: Estimate | None) -> str:
 def _commands(folders: Sequence[Path]) -> str:
     parts = []
     for folder in folders:
-        folder = folder if folder.is_dir() else folder.parent
+        folder = folder_of(folder)
         entries = provenance.read(folder)
         if not entries:
             parts.append(f"`{folder}`: the command was not recorded.")

@@ -66,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
     :param arguments: parsed
     :raises UsageError: if the options make no sense
     """
+    if arguments.threads < 1:
+        raise UsageError(f"--threads must be at least 1, got {arguments.threads}.")
     th.set_num_threads(arguments.threads)
     if arguments.resume is not None:
         folder = Path(arguments.resume) if arguments.resume else _newest(arguments)

@@ -7,32 +7,41 @@
 A trial trains from the prior (if there is one) with each of a few seeds, for so many episodes; its value is the success at the end (the
 mean return where a task reports no success), sampled actions, mean over the seeds. The first trial is the file's own settings. A trial
 whose losses become NaN is pruned. The study is kept in <output>/<env>/<algo>.log: the same command, given again after a kill or with more
---trials, does what is left. --write puts the best settings into the algorithm's file (the package's, or that of --conf-file), with the
-study's figures as a comment. The space is in zoo/settings/search.py. The best value of many trials flatters: compare on other seeds before
-believing it.
+--trials, does what is left; a second process on it is refused. --write puts the best settings into the algorithm's file (the package's, or
+that of --conf-file), with the study's figures as a comment. The space is in zoo/settings/search.py. The best value of many trials flatters:
+compare on other seeds before believing it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import shlex
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch as th
 import yaml
 
 from sppo_rl.zoo.commands import options
 from sppo_rl.zoo.names import LABELS, UsageError, file_name
 from sppo_rl.zoo.results import provenance
-from sppo_rl.zoo.results.rows import write_atomically
+from sppo_rl.zoo.results.rows import reports_success, write_atomically
 from sppo_rl.zoo.running.runs import RunSpec
 from sppo_rl.zoo.running.runs import run as train_run
 from sppo_rl.zoo.settings.files import with_entry
 from sppo_rl.zoo.settings.hyperparameters import entry_key, file_of, read_entry, read_file
 from sppo_rl.zoo.settings.search import PARAMETERS, as_hyperparameters, starting_point, suggest, suggest_starting_point
+
+try:
+    import fcntl
+except ImportError:
+    # Windows has none, and a second process is not kept off
+    fcntl = None  # type: ignore[assignment]
 
 if TYPE_CHECKING:
     import optuna
@@ -104,13 +113,36 @@ def tune(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
     :param trials: in all
     :param path: of its journal
     :return: the study
-    :raises UsageError: if the journal is that of a study with another budget, or with other settings that are not searched
+    :raises UsageError: if the journal is that of a study with another budget, or with other settings that are not searched; or if another
+        process is at work on it
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):
+        return _do_trials(specs, trials, path)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep a second process off a study: it would take the trial that is going on for one of a process that was killed."""
+    # the lock goes with the process, however that ends; the file may stay
+    with open(path.with_suffix(".lock"), "w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UsageError(
+                    f"Another process is at work on the study in {path}. Wait until it has ended, or choose another folder with -o."
+                ) from error
+            except OSError as error:
+                print(f"{path.parent} is on a file system without locks ({error}): start no second 'sppo-rl tune' on it.")
+        yield
+
+
+def _do_trials(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    path.parent.mkdir(parents=True, exist_ok=True)
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(path)))
     study = optuna.create_study(storage=storage, study_name="tune", direction="maximize", load_if_exists=True)
     _same_budget(study, specs, path)
@@ -135,17 +167,18 @@ def tune(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
         else:
             overrides = as_hyperparameters(first.algo, suggest(trial, first.algo), settings)
         trial.set_user_attr("hyperparameters", overrides)
-        values, seconds, measure = [], 0.0, "success"
+        rows = []
         for spec in specs:
             try:
-                row = _last_evaluation(RunSpec(**{**vars(spec), "overrides": overrides}))
+                rows.append(_last_evaluation(RunSpec(**{**vars(spec), "overrides": overrides})))
             except ValueError as error:
                 trial.set_user_attr("error", str(error))
                 print(f"trial {trial.number}: pruned: {error}", flush=True)
                 raise optuna.TrialPruned(str(error)) from error
-            measure = "success" if row["success"] == row["success"] else "return"
-            values.append(row["success" if measure == "success" else "mean_return"])
-            seconds += row["seconds"]
+        # a seed without success may say nothing of it
+        measure = "success" if reports_success(rows) else "return"
+        values = [row["mean_return"] if measure == "return" else float(np.nan_to_num(row["success"])) for row in rows]
+        seconds = sum(row["seconds"] for row in rows)
         trial.set_user_attr("successes" if measure == "success" else "returns", values)
         trial.set_user_attr("seconds", round(seconds, 2))
         value = sum(values) / len(values)

@@ -17,6 +17,9 @@ from sppo_rl.llm.benchmarking import Outcomes, Scores, summarise
 from sppo_rl.llm.calibration import calibrate, plot_calibration
 from sppo_rl.llm.critic import PromptCritic
 
+MEAN = "mean"
+"""How tables and files call the mean over several benchmarks; none of them may be called so."""
+
 
 def summary_rows(found: Mapping[str, Outcomes]) -> dict[str, Scores]:
     """
@@ -26,7 +29,7 @@ def summary_rows(found: Mapping[str, Outcomes]) -> dict[str, Scores]:
     """
     rows = {name: summarise([part]) for name, part in found.items()}
     if len(rows) > 1:
-        rows["mean"] = summarise(list(found.values()))
+        rows[MEAN] = summarise(list(found.values()))
     return rows
 
 
@@ -42,7 +45,7 @@ def as_json(rows: Mapping[str, Scores], sets: Mapping[str, Loaded], tasks: Mappi
         name: {**rows[name].as_dict(), "malformed_golds": sets[name].malformed, "too_long": tasks[name].dropped}
         for name in sets
     }
-    return {"benchmarks": benchmarks, **({"mean": rows["mean"].as_dict()} if "mean" in rows else {})}
+    return {"benchmarks": benchmarks, **({MEAN: rows[MEAN].as_dict()} if MEAN in rows else {})}
 
 
 def table_cells(
@@ -85,7 +88,7 @@ def verdicts(rows: Mapping[str, Scores]) -> str:
     """
     reasons: dict[str, int] = {}
     for name, scores in rows.items():
-        for reason, count in scores.reasons.items() if name != "mean" else ():
+        for reason, count in scores.reasons.items() if name != MEAN else ():
             reasons[reason] = reasons.get(reason, 0) + count
     return (
         "Verdicts: "

@@ -14,7 +14,7 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from sppo_rl import __version__
 from sppo_rl.algorithm import SequenceAlgorithm
-from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
+from sppo_rl.checkpoint import CheckpointCallback
 from sppo_rl.envs.reasoning import MathReasoningEnv, MathReasoningVecEnv
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.envs.reasoning.encoding import load_tokenizer
@@ -27,7 +27,7 @@ from sppo_rl.zoo.names import UsageError, algorithm_class, suggestion
 from sppo_rl.zoo.results.plots import plot_comparison
 from sppo_rl.zoo.results.rows import write_atomically
 from sppo_rl.zoo.running.quiet import no_advice_on_learning_rates, no_transformers_bars
-from sppo_rl.zoo.running.runs import CHECKPOINTS, CHECKPOINTS_IN_A_RUN, CONFIG, EVALUATIONS, take_first_step
+from sppo_rl.zoo.running.runs import CHECKPOINTS, CHECKPOINTS_IN_A_RUN, CONFIG, EVALUATIONS, learn_the_rest, load_run
 
 DONE = "table.md"
 """Written last."""
@@ -139,12 +139,8 @@ def run(
     check(config)
     env, held_out = make_envs(config)
     try:
-        model = None
-        if resume:
-            cls: Any = algorithm_class(config.algo)
-            model = load_checkpoint(cls, folder / CHECKPOINTS, env=env, device=device)
+        model = load_run(config.algo, folder, env, device, tensorboard, verbose) if resume else None
         if model is not None:
-            model.verbose = verbose
             announce(f"Resumed at {model.num_timesteps:,} responses.")
         else:
             log = str(folder) if tensorboard else None
@@ -175,21 +171,7 @@ def _learn(
     )
     updates = max(config.responses // model.n_episodes, 1)
     checkpoints = CheckpointCallback(folder / CHECKPOINTS, every_updates=max(updates // CHECKPOINTS_IN_A_RUN, 1))
-    for callback in callbacks:
-        if hasattr(callback, "evaluation"):
-            callback.evaluation = evaluation
-    take_first_step()
-    # in a finished run learn() would only evaluate once more
-    if config.responses > model.num_timesteps:
-        model.learn(
-            config.responses - model.num_timesteps,
-            callback=[evaluation, checkpoints, *callbacks],
-            tb_log_name="tensorboard",
-            reset_num_timesteps=model.num_timesteps == 0,
-        )
-    else:
-        evaluation.init_callback(model)
-        evaluation.rows = evaluation.read_rows()
+    learn_the_rest(model, config.responses, evaluation, [checkpoints, *callbacks], log_interval=1)
     return evaluation
 
 

@@ -65,11 +65,19 @@ def load_study(path: Path) -> Study:
     if "config" not in settings or not isinstance(settings.get("variants"), dict) or not settings["variants"]:
         raise UsageError(f"{path} needs a config and at least one entry under variants.")
     base = load_config(str(settings["config"]))
-    every = settings.get("every_run") or {}
+    every = _mapping(f"{path}: every_run", settings.get("every_run"))
     variants = {
-        str(name): check(changed(base, [every, changes or {}], str(name))) for name, changes in settings["variants"].items()
+        str(name): check(changed(base, [every, _mapping(f"The variant {name!r}", changes)], str(name)))
+        for name, changes in settings["variants"].items()
     }
     return Study(path.stem, variants)
+
+
+def _mapping(what: str, value: Any) -> dict[str, Any]:
+    """What a file says of changes: a mapping, or nothing, which is none."""
+    if not isinstance(value, dict | None):
+        raise UsageError(f"{what} must map keys of the configuration to values, got {value!r}.")
+    return value or {}
 
 
 def study_of(config: str, algos: Sequence[str], name: str) -> Study:
@@ -92,12 +100,12 @@ def changed(config: LanguageConfig, changes: Sequence[Mapping[str, Any]], name: 
     :param config: to start from
     :param changes: keys of the configuration → values
     :param name: of the variant, which names an algorithm unless a change does
-    :raises UsageError: if a key is unknown, or nothing says which algorithm it is
+    :raises UsageError: if a key is unknown or its value of a wrong kind, or nothing says which algorithm it is
     """
     known = [item.name for item in fields(LanguageConfig) if item.name != "algorithms"]
     of_evaluation = [item.name for item in fields(EvaluationConfig)]
     algo = next((of["algo"] for of in reversed(changes) if "algo" in of), name)
-    if algo not in ALGORITHMS:
+    if not isinstance(algo, str) or algo not in ALGORITHMS:
         raise UsageError(
             f"The variant {name!r} is not named like an algorithm, so it must say which it is: algo: sppo, for instance."
         )
@@ -106,12 +114,15 @@ def changed(config: LanguageConfig, changes: Sequence[Mapping[str, Any]], name: 
         for key in of:
             if key not in known:
                 raise UsageError(
-                    f"The variant {name!r} changes an unknown key {key!r}.{suggestion(key, known)} Keys: {', '.join(known)}."
+                    f"The variant {name!r} changes an unknown key {key!r}.{suggestion(str(key), known)} Keys: {', '.join(known)}."
                 )
+        for key in ("evaluation", "hyperparameters"):
+            if not isinstance(of.get(key, {}), dict):
+                raise UsageError(f"The variant {name!r} changes {key}, which must map names to values, to {of[key]!r}.")
         for key in of.get("evaluation", {}):
             if key not in of_evaluation:
                 raise UsageError(
-                    f"The variant {name!r} changes an unknown key {key!r} of evaluation.{suggestion(key, of_evaluation)} "
+                    f"The variant {name!r} changes an unknown key {key!r} of evaluation.{suggestion(str(key), of_evaluation)} "
                     f"Keys: {', '.join(of_evaluation)}."
                 )
         evaluation: EvaluationConfig = replace(config.evaluation, **of.get("evaluation", {}))

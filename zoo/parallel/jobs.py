@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import queue
@@ -21,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sppo_rl.zoo.names import UsageError
 from sppo_rl.zoo.parallel.worker import JOB, RESULT
 from sppo_rl.zoo.results.rows import write_atomically
+from sppo_rl.zoo.running.runs import CHECKPOINTS, EVALUATIONS
 
 LOG = "log.txt"
 
@@ -45,23 +45,44 @@ class Job:
         path = self.folder / RESULT
         return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
 
-    def prepare(self) -> None:
+    def check(self) -> None:
         """
-        Write the settings; an earlier job in the same folder must have had the same.
+        Check that an earlier job in the same folder had the same settings, unless it had not come to anything yet.
 
         :raises UsageError: if it had others; names one
         """
         path = self.folder / JOB
-        settings = json.loads(json.dumps(self.settings))
-        if path.exists():
-            earlier = json.loads(path.read_text(encoding="utf-8"))
-            for key in {**earlier, **settings}:
-                if earlier.get(key) != settings.get(key):
-                    raise UsageError(
-                        f"{self.folder} was made with {key} = {earlier.get(key)}, and now it is {settings.get(key)}. Choose another folder "
-                        "with -o, or delete this one."
-                    )
-        write_atomically(path, json.dumps(settings, indent=1))
+        left = (self.folder / RESULT, self.folder / EVALUATIONS, *(self.folder / CHECKPOINTS).glob("*.zip"))
+        if not path.exists() or not any(file.exists() for file in left):
+            return
+        earlier, settings = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(self.settings))
+        for key in {**earlier, **settings}:
+            if earlier.get(key) != settings.get(key):
+                raise UsageError(
+                    f"{self.folder} was made with {key} = {earlier.get(key)}, and now it is {settings.get(key)}. Choose another folder "
+                    "with -o, or delete this one."
+                )
+
+    def prepare(self) -> None:
+        """Write the settings down for the process."""
+        write_atomically(self.folder / JOB, json.dumps(self.settings, indent=1))
+
+
+def check_all(jobs: Sequence[Job]) -> None:
+    """
+    Check that the jobs may be done; writes nothing.
+
+    :param jobs: to be done beside each other
+    :raises UsageError: if two share a folder, or an earlier job with other settings has left something in one
+    """
+    owners: dict[Path, Job] = {}
+    for job in jobs:
+        other = owners.setdefault(job.folder, job)
+        if other is not job:
+            raise UsageError(
+                f"{other.name!r} and {job.name!r} would work in the same folder, {job.folder}. Rename one, or leave it out."
+            )
+        job.check()
 
 
 def do_all(jobs: Sequence[Job], processes: int, console: Console, finished: Callable[[Job, str], None]) -> None:
@@ -72,7 +93,9 @@ def do_all(jobs: Sequence[Job], processes: int, console: Console, finished: Call
     :param processes: at a time; each gets its share of the cores
     :param console: shows the progress
     :param finished: called with each job and ``""``, or with what went wrong in a process that left no result
+    :raises UsageError: as :func:`check_all`, before anything is written
     """
+    check_all(jobs)
     for job in jobs:
         job.prepare()
     waiting = [job for job in jobs if job.result is None]
@@ -82,7 +105,7 @@ def do_all(jobs: Sequence[Job], processes: int, console: Console, finished: Call
     running: set[subprocess.Popen[str]] = set()
     stop = threading.Event()
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -125,14 +148,15 @@ def _work(job: Job, cores: list[int], running: set[subprocess.Popen[str]], updat
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             env=environment,
         )
         running.add(process)
         assert process.stdout is not None
         for line in process.stdout:
-            with contextlib.suppress(json.JSONDecodeError):  # something else may print, too
-                state = json.loads(line)
+            state = _state(line)
+            if state is not None:
                 note = "" if state["success"] != state["success"] else f"success {state['success']:.2f}"
                 update(completed=state["done"], total=state["total"], note=note)
         code = process.wait()
@@ -141,9 +165,19 @@ def _work(job: Job, cores: list[int], running: set[subprocess.Popen[str]], updat
         process.stdin.close()
     if code == 0 and job.result is not None:
         return ""
-    lines = (job.folder / LOG).read_text(encoding="utf-8").strip().splitlines()
+    lines = (job.folder / LOG).read_text(encoding="utf-8", errors="replace").strip().splitlines()
     how = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
     return f"{how}: {lines[-1] if lines else 'no message'} (see {job.folder / LOG})"
+
+
+def _state(line: str) -> dict[str, float] | None:
+    """What a worker reports in a line of its output; ``None`` if something else, such as an environment, printed that line."""
+    try:
+        state = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    is_report = isinstance(state, dict) and state.keys() == {"done", "total", "success"}
+    return state if is_report and all(isinstance(value, int | float) for value in state.values()) else None
 
 
 def shares_of_cores(processes: int) -> list[list[int]]:

@@ -59,75 +59,124 @@ def read_results(path: Path) -> list[Row]:
     """
     Read the long file.
 
-    :param path: a file with :data:`COLUMNS` and, perhaps, the columns of :data:`RETURNS`; or the folder of a comparison
-    :raises UsageError: if it does not exist or lacks a column
+    :param path: a file with :data:`COLUMNS` and, perhaps, more (such as those of :data:`RETURNS`), of which those that hold numbers are
+        kept; or the folder of a comparison
+    :raises UsageError: if it does not exist, lacks a column, or is damaged; says in which line
     """
     path = path / "results.csv" if path.is_dir() else path
     if not path.exists():
         raise UsageError(f"There are no results at {path}. Give the folder that 'sppo-rl compare' wrote, or its results.csv.")
-    with open(path, newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        names = reader.fieldnames or []
-        missing = [name for name in COLUMNS if name not in names]
-        numbers = [*COLUMNS[3:], *(name for name in RETURNS.values() if name in names)]
-        if missing:
-            raise UsageError(f"{path} lacks the columns {', '.join(missing)}; a comparison has {', '.join(COLUMNS)}.")
-        return [
-            {
-                "env": row["env"],
-                "algo": row["algo"],
-                "seed": int(row["seed"]),
-                **{name: _number(row[name]) for name in numbers},
-            }
-            for row in reader
-        ]
+    names, lines = _table(path)
+    missing = [name for name in COLUMNS if name not in names]
+    if missing:
+        raise UsageError(f"{path} lacks the columns {', '.join(missing)}; a comparison has {', '.join(COLUMNS)}.")
+    more = [
+        name
+        for name in names
+        if name not in COLUMNS and (name in RETURNS.values() or all(_is_number(row[name]) for row in lines.values()))
+    ]
+    rows = []
+    for line, row in lines.items():
+        try:
+            seed, numbers = int(row["seed"]), {name: _number(row[name]) for name in (*COLUMNS[3:], *more)}
+        except ValueError as error:
+            raise UsageError(f"{path}, line {line}: {error}. Repair the file, or make it again.") from error
+        rows.append({"env": row["env"], "algo": row["algo"], "seed": seed, **numbers})
+    return rows
+
+
+def folder_of(path: Path) -> Path:
+    """
+    Give the folder of a comparison.
+
+    :param path: the folder itself, or its results.csv
+    """
+    return path.parent if path.is_file() else path
+
+
+def _table(path: Path) -> tuple[list[str], dict[int, dict[str, str]]]:
+    """
+    Read a CSV file that was written with :func:`to_csv`.
+
+    :return: names of columns; number of a line → its cells by column
+    :raises UsageError: if the file is cut or a line has another number of cells
+    """
+    text = path.read_text(encoding="utf-8")
+    reader = csv.reader(io.StringIO(text))
+    names = next(reader, [])
+    lines = {}
+    for cells in reader:
+        if cells and len(cells) != len(names):
+            raise UsageError(
+                f"{path}, line {reader.line_num}: {len(cells)} cells under {len(names)} columns. The file is damaged: copy it again, or "
+                "delete the line."
+            )
+        if cells:
+            lines[reader.line_num] = dict(zip(names, cells, strict=True))
+    if text and not text.endswith("\n"):
+        # a number may have lost digits, and nothing else would tell
+        raise UsageError(
+            f"{path}, line {reader.line_num}: the last line does not end, as in a file that was cut. Copy it again; if it is whole, end "
+            "it with a line break."
+        )
+    return names, lines
 
 
 def _number(cell: str) -> float:
     return float(cell) if cell else float("nan")
 
 
-def read_references(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
+def _is_number(cell: str) -> bool:
+    try:
+        _number(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def read_references(path: Path) -> dict[str, dict[str, dict[str, float]]]:
     """
     Read what prior and untrained networks reach.
 
-    :param folder: of a comparison
+    :param path: the folder of a comparison, or its results.csv
     :return: environment id → ``"prior"`` and ``"untrained"`` → rates, NaN where a task reports no success; nothing if the folder has no
         such file
     """
-    path = folder / "references.csv"
+    path = folder_of(path) / "references.csv"
     references: dict[str, dict[str, dict[str, float]]] = {}
     if path.exists():
-        with open(path, newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                rates = {name: _number(cell) for name, cell in row.items() if name not in ("env", "policy")}
-                references.setdefault(row["env"], {})[row["policy"]] = rates
+        for row in _table(path)[1].values():
+            rates = {name: _number(cell) for name, cell in row.items() if name not in ("env", "policy")}
+            references.setdefault(row["env"], {})[row["policy"]] = rates
     return references
 
 
-def read_failures(folder: Path) -> dict[tuple[str, str], int]:
+def read_failures(path: Path) -> dict[tuple[str, str], int]:
     """
     Read how many runs ended with an error.
 
-    :param folder: of a comparison
+    :param path: the folder of a comparison, or its results.csv
     :return: (env, algo) → number of runs, where there were any; nothing if the folder has no summary
     """
-    path = folder / "summary.csv"
+    path = folder_of(path) / "summary.csv"
     if not path.exists():
         return {}
-    with open(path, newline="", encoding="utf-8") as file:
-        return {(row["env"], row["algo"]): int(row["failed"]) for row in csv.DictReader(file) if int(row["failed"])}
+    return {(row["env"], row["algo"]): int(row["failed"]) for row in _table(path)[1].values() if int(row["failed"])}
 
 
 def runs_of(rows: Iterable[Row]) -> dict[tuple[str, str], dict[int, list[Row]]]:
     """
-    Sort rows into runs.
+    Sort rows into runs. Where a task was seen to report success, no success reported is none: some say nothing of failures.
 
     :param rows: of the long file
     :return: (env, algo) → seed → its rows in the order of time; environments and algorithms in the order of the file
     """
+    rows = list(rows)
+    telling = {row["env"] for row in rows if reports_success([row])}
     runs: dict[tuple[str, str], dict[int, list[Row]]] = {}
     for row in rows:
+        if row["env"] in telling and not reports_success([row]):
+            row = {**row, **dict.fromkeys(RETURNS, 0.0)}
         runs.setdefault((row["env"], row["algo"]), {}).setdefault(row["seed"], []).append(row)
     for seeds in runs.values():
         for run in seeds.values():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from stable_baselines3 import PPO as StableBaselinesPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.save_util import load_from_zip_file
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sppo_rl.vec_env import has_batched_form, make_batched
 from sppo_rl.zoo.names import ALGORITHMS, UsageError, algorithm_class, is_ours
@@ -90,7 +91,8 @@ def sb3_ppo_from_prior(env_id: str, n_envs: int = 1, seed: int | None = None, **
 
 def load_model(path: str | Path, algo: str | None = None, device: str = "cpu") -> BaseAlgorithm:
     """
-    Load a model that a run has saved.
+    Load a model that a run has saved; one of rl_zoo3 that was trained with ``normalize`` has its statistics of observations, as if its
+    training environment were there still (``model.get_vec_normalize_env()``).
 
     :param path: a ``.zip`` file, or the folder of a run (its best model is taken, or the only one that is there)
     :param algo: name on the command line; ``None`` finds it in the run's ``config.yml``, or in the file itself
@@ -112,13 +114,29 @@ def load_model(path: str | Path, algo: str | None = None, device: str = "cpu") -
     if algo is None:
         algo = _algorithm_in(path)
     model: BaseAlgorithm = algorithm_class(algo).load(path, device=device)
+    model._vec_normalize_env = _statistics_beside(path)
     return model
 
 
+def _statistics_beside(path: Path) -> VecNormalize | None:
+    """What rl_zoo3 keeps of ``VecNormalize`` in its run's only folder; without an environment, which the statistics do not need."""
+    saved = next(path.parent.glob("*/vecnormalize.pkl"), None)
+    if saved is None:
+        return None
+    with open(saved, "rb") as file:
+        statistics: VecNormalize = pickle.load(file)
+    return statistics
+
+
 def _algorithm_in(path: Path) -> str:
-    """Tell from what the file holds which class wrote it: each has a parameter that no other has."""
+    """Tell from what the file holds which class wrote it."""
     data, _, _ = load_from_zip_file(path, device="cpu")
     data = data or {}
+    ours = {cls.__name__: name for name, cls in reversed(ALGORITHMS.items()) if is_ours(name)}
+    # of this package's algorithms each file names its class and what that derives from; older ones, and SB3's, are told by parameters
+    for ancestor in data.get("_class_names", ()):
+        if ancestor in ours:
+            return ours[ancestor]
     for key, name in (("n_steps", "sb3-ppo"), ("advantage", "sppo"), ("normalize_advantage", "ppo"), ("n_episodes", "remax")):
         if key in data:
             # an actor without a critic is the same in GRPO, RLOO and ReMax

@@ -13,9 +13,11 @@ import torch as th
 import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.utils import get_device
 
 from sppo_rl import __version__
+from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.callbacks import EvaluationCallback, save_atomically
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.collection import LONGEST_EPISODE
@@ -153,14 +155,13 @@ def run(
     :raises ValueError: if the losses become NaN or infinite
     """
     hyperparameters = spec.hyperparameters()
-    model = None
+    model: BaseAlgorithm | None = None
     if resume and is_ours(spec.algo):
         env = make_training_env(spec.algo, spec.env_id, hyperparameters, spec.seed)
-        cls: Any = algorithm_class(spec.algo)
-        model = load_checkpoint(cls, folder / CHECKPOINTS, env=env, device=spec.device)
+        model = load_run(spec.algo, folder, env, spec.device, tensorboard, verbose)
+        if model is None:
+            env.close()
     if model is not None:
-        # what was saved may be relative to another working folder
-        model.tensorboard_log = str(folder) if tensorboard else None
         announce(f"Resumed at {model.num_timesteps:,} steps.")
     else:
         model, from_prior = build_model(
@@ -188,33 +189,79 @@ def run(
         best_model_path=folder / BEST_MODEL,
         stop_after_episodes=spec.episodes,
     )
-    together: list[BaseCallback] = [evaluation]
+    checkpoints: list[BaseCallback] = []
     if is_ours(spec.algo):
         steps_in_update = update_size(spec.algo, hyperparameters.kwargs) * spec.horizon
         updates = max(spec.total_timesteps // steps_in_update, 1)
-        together.append(CheckpointCallback(folder / CHECKPOINTS, every_updates=max(updates // CHECKPOINTS_IN_A_RUN, 1)))
-    for callback in callbacks:
-        if hasattr(callback, "evaluation"):
-            callback.evaluation = evaluation
-        together.append(callback)
-    take_first_step()
-    remaining = spec.total_timesteps - model.num_timesteps
+        checkpoints = [CheckpointCallback(folder / CHECKPOINTS, every_updates=max(updates // CHECKPOINTS_IN_A_RUN, 1))]
     assert model.env is not None
     # some tasks have worker processes
     with closing(model.env):
-        if remaining > 0:
-            model.learn(
-                remaining,
-                callback=together,
-                tb_log_name="tensorboard",
-                reset_num_timesteps=model.num_timesteps == 0,
-                log_interval=10,
-            )
+        learn_the_rest(model, spec.total_timesteps, evaluation, [*checkpoints, *callbacks], log_interval=10)
         save_atomically(model, folder / LAST_MODEL)
     return model, evaluation
 
 
-def take_first_step() -> None:
+def load_run(algo: str, folder: Path, env: GymEnv, device: str, tensorboard: bool, verbose: int) -> SequenceAlgorithm | None:
+    """
+    Load the newest exact checkpoint of a run, of either kind.
+
+    :param algo: name on the command line
+    :param folder: of the run
+    :param env: made as it was for the run that was killed
+    :param device: as in SB3
+    :param tensorboard: write TensorBoard logs into the folder
+    :param verbose: of the algorithm
+    :return: the model, or ``None`` if there is no checkpoint
+    """
+    cls: Any = algorithm_class(algo)
+    model: SequenceAlgorithm | None = load_checkpoint(cls, folder / CHECKPOINTS, env=env, device=device)
+    if model is not None:
+        model.verbose = verbose
+        # what was saved may be relative to another working folder
+        model.tensorboard_log = str(folder) if tensorboard else None
+    return model
+
+
+def learn_the_rest(
+    model: BaseAlgorithm,
+    total_timesteps: int,
+    evaluation: EvaluationCallback,
+    callbacks: Sequence[BaseCallback],
+    log_interval: int,
+) -> None:
+    """
+    Train a run of either kind to its end. One that was killed after its last checkpoint has been trained and evaluated: of it the
+    evaluations are read.
+
+    :param model: new, or from a checkpoint
+    :param total_timesteps: length of the whole run
+    :param evaluation: has the rows of the whole run afterwards
+    :param callbacks: further callbacks; those with an attribute ``evaluation`` are given the evaluation callback
+    :param log_interval: updates between two dumps of the log
+    """
+    for callback in callbacks:
+        if hasattr(callback, "evaluation"):
+            callback.evaluation = evaluation
+    evaluation.init_callback(model)
+    budget = evaluation.stop_after_episodes
+    if model.num_timesteps >= total_timesteps or (budget is not None and evaluation.episodes >= budget):
+        rows = evaluation.read_rows()
+        # learn() would evaluate once more
+        if rows and rows[-1]["timesteps"] == model.num_timesteps:
+            evaluation.rows = rows
+            return
+    _take_first_step()
+    model.learn(
+        total_timesteps - model.num_timesteps,
+        callback=[evaluation, *callbacks],
+        tb_log_name="tensorboard",
+        reset_num_timesteps=model.num_timesteps == 0,
+        log_interval=log_interval,
+    )
+
+
+def _take_first_step() -> None:
     """PyTorch imports its compiler at the first optimizer step of a process; those seconds are not this run's training."""
     parameter = th.zeros(1, requires_grad=True)
     parameter.grad = th.zeros(1)
@@ -244,11 +291,22 @@ def read_config(folder: Path) -> RunSpec:
     Read what a run is. Its hyperparameters are those it was begun with, whatever the package's files say by now.
 
     :param folder: of the run
-    :raises UsageError: if it is not the folder of a run
+    :raises UsageError: if it is not the folder of a run, or that of a language run
     """
     path = folder / CONFIG
-    if not path.exists():
+    if not path.is_file():
         raise UsageError(f"{folder} is not the folder of a run: it has no {CONFIG}.")
-    config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {error}") from error
+    keys = list(config) if isinstance(config, dict) else []
+    if "responses" in keys:
+        raise UsageError(f"{folder} is the folder of a language run. Go on with it by: sppo-rl train-llm --resume {folder}")
+    if not {"algo", "env_id", "hyperparameters"} <= set(keys) or not isinstance(config["hyperparameters"], dict):
+        raise UsageError(
+            f"{path} does not say what the run is: it must have algo, env_id and hyperparameters (a mapping), and has "
+            f"{', '.join(map(str, keys)) or 'no keys'}. Begin a run of its own."
+        )
     fields = {name: config[name] for name in RunSpec.__dataclass_fields__ if name in config}
     return RunSpec(**{**fields, "entry": config["hyperparameters"]})

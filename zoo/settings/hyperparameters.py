@@ -153,7 +153,8 @@ def load_hyperparameters(
         minibatches stays
     :param entry: settings in place of those in the algorithm's file
     :return: values are plain, and of the types that the parameters take
-    :raises UsageError: if the algorithm has no parameter of that name, and says which was probably meant; or if a value is of another kind
+    :raises UsageError: if the algorithm has no parameter of that name, and says which was probably meant; if a value is of another kind; or
+        if ``n_timesteps`` or ``n_envs`` is below 1
     """
     cls = algorithm_class(algo)
     if entry is None:
@@ -161,6 +162,10 @@ def load_hyperparameters(
     has_entry = entry is not None
     check_keys(algo, {**(entry or {}), **(overrides or {})})
     entry, overrides = (plain_values(algo, given or {}) for given in (entry, overrides))
+    for where, given in (("--hyperparams", overrides), (f"the hyperparameter file's entry for {env_id}", entry)):
+        for key in ("n_timesteps", "n_envs"):
+            if given.get(key) is not None and given[key] < 1:
+                raise UsageError(f"{key} must be at least 1, got {given[key]} in {where}.")
     settings = {**TABLE[algo].preset, **entry, **overrides, **same_minibatches(algo, entry, overrides)}
     kwargs = {key: value for key, value in settings.items() if key not in RUN_KEYS}
     assert issubclass(cls, BaseAlgorithm)

@@ -31,8 +31,9 @@ def load_agent(env_id: str, path: str | Path | None = None, **kwargs: Any) -> Se
 
     :param env_id: id of a task that has a trained agent
     :param path: of an agent that ``sppo-rl train-agent`` has made (``.npz``); ``None`` for the shipped one
-    :param kwargs: for the algorithm's constructor
+    :param kwargs: for the algorithm's constructor; the network is that of the card, unless they say otherwise
     :raises FileNotFoundError: if there is none for this id; says for which there is one
+    :raises ValueError: if they ask for another network than the agent's
     """
     path = FOLDER / f"{file_name(env_id)}.npz" if path is None else Path(path)
     if not path.is_file():

@@ -33,7 +33,7 @@ class Card(ABC):
 
         :param beside: path of the file, or of a folder
         """
-        fields: dict[str, Any] = json.loads(beside.with_suffix(".json").read_text(encoding="utf-8"))
+        fields = read_fields(beside)
         measured = {
             name: cls.measured_as(**value)
             for name, value in fields.items()
@@ -44,3 +44,14 @@ class Card(ABC):
     @abstractmethod
     def markdown(self) -> str:
         """Lay the card out for reading."""
+
+
+def read_fields(beside: Path) -> dict[str, Any]:
+    """
+    Read what stands on a card of whichever kind.
+
+    :param beside: path of the file, or of a folder
+    :raises FileNotFoundError: if there is no card
+    """
+    fields: dict[str, Any] = json.loads(beside.with_suffix(".json").read_text(encoding="utf-8"))
+    return fields

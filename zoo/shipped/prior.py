@@ -14,13 +14,20 @@ from typing import Any
 import numpy as np
 import torch as th
 from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import nn
 
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.zoo.names import ALGORITHMS, algorithm_class, file_name, suggestion
 from sppo_rl.zoo.settings.hyperparameters import load_hyperparameters, same_minibatches
+from sppo_rl.zoo.settings.values import constructor_values
+from sppo_rl.zoo.shipped.card import read_fields
 
 FOLDER = Path(__file__).resolve().parents[1] / "priors"
 """Where the shipped priors are."""
+ACTIVATION = nn.Tanh
+"""Between the layers of the shipped priors, and of any whose card names no other; the weights do not tell."""
+_ACTOR_SETTINGS = ("policy_kwargs", "use_sde", "sde_sample_freq")
+"""Parameters of the constructor without which an agent's weights are not that agent."""
 
 
 def load_prior(
@@ -36,20 +43,24 @@ def load_prior(
 
     :param env_id: id of a task; without ``path``, one that has a shipped prior
     :param algo: ``"sppo"``, ``"ppo"``, ``"grpo"``, ``"rloo"``, ``"remax"``, or a class of this package's kind
-    :param path: a prior that ``sppo-rl pretrain`` has written; ``None`` for the shipped one
+    :param path: a prior that ``sppo-rl pretrain`` has written, or an agent of ``sppo-rl train-agent``; ``None`` for the shipped prior
     :param kwargs: for the algorithm's constructor (``env`` too: an environment to train on instead of the id); what is not given
-        comes from ``zoo/hyperparams``
+        comes from ``zoo/hyperparams``, and the network from the card beside the file
     :raises FileNotFoundError: if there is no prior for this id; says for which there is one
-    :raises ValueError: if the algorithm is unknown or not of this package, or its actor has another shape than the prior
+    :raises ValueError: if the algorithm is unknown or not of this package, or its actor has another shape or activation function than
+        the prior
     """
     cls, name = _algorithm(algo)
     weights = read_weights(path) if path is not None else prior_weights(env_id)
     defaults = {} if name is None else load_hyperparameters(name, env_id).kwargs
     minibatches = {} if name is None else same_minibatches(name, defaults, kwargs)
-    settings = {"env": env_id, **defaults, **minibatches, **kwargs}
+    actor = {} if path is None else _actor_settings(Path(path))
+    settings = {"env": env_id, **defaults, **minibatches, **(actor or {}), **kwargs}
     model = cls(settings.pop("policy", "MlpPolicy"), settings.pop("env"), **settings)
     assert isinstance(model.policy, ActorCriticPolicy)
-    copy_weights(model.policy, weights)
+    # a file without a card may be of any network: what it is then stands in the user's policy_kwargs alone
+    activation = None if actor is None else actor.get("policy_kwargs", {}).get("activation_fn", ACTIVATION)
+    copy_weights(model.policy, weights, activation)
     return model
 
 
@@ -78,7 +89,7 @@ def copy_prior_into(policy: ActorCriticPolicy, env_id: str) -> None:
         its critic stays as it is
     :param env_id: id of a task
     :raises FileNotFoundError: if there is no prior for this id
-    :raises ValueError: if the actors differ in shape
+    :raises ValueError: if the actors differ in shape or activation function
     """
     copy_weights(policy, prior_weights(env_id))
 
@@ -98,13 +109,16 @@ def actor_weights(policy: ActorCriticPolicy) -> dict[str, np.ndarray]:
     return {name: parameter.detach().cpu().numpy().astype(np.float32) for name, parameter in _actor(policy).items()}
 
 
-def copy_weights(policy: ActorCriticPolicy, weights: dict[str, np.ndarray]) -> None:
+def copy_weights(
+    policy: ActorCriticPolicy, weights: dict[str, np.ndarray], activation: type[nn.Module] | None = ACTIVATION
+) -> None:
     """
     Put an actor's weights into a policy.
 
     :param policy: its actor is overwritten, its critic stays
     :param weights: as :func:`actor_weights` gives them
-    :raises ValueError: if the policy's actor has other parameters, or parameters of other shapes
+    :param activation: between the layers that the weights are of; ``None`` where nobody knows
+    :raises ValueError: if the policy's actor has other parameters, parameters of other shapes, or another activation function
     """
     parameters = _actor(policy)
     has = {name: tuple(parameter.shape) for name, parameter in parameters.items()}
@@ -118,6 +132,14 @@ def copy_weights(policy: ActorCriticPolicy, weights: dict[str, np.ndarray]) -> N
             )
             + f". Use the prior's layers, policy_kwargs=dict(net_arch=dict(pi={_layers(weights)}, vf=...)), without gSDE, and an "
             "environment with its spaces."
+        )
+    # made, as SB3 makes it: policy_kwargs may hold a partial
+    own = type(policy.activation_fn())
+    if activation is not None and own is not activation:
+        raise ValueError(
+            f"The prior's layers have {activation.__name__} between them and this policy's {own.__name__}, with which the same weights "
+            f"are another actor. Give policy_kwargs the prior's activation_fn, nn.{activation.__name__}, or start from random weights "
+            "(sppo-rl --no-prior, rl_zoo3 -params prior:False)."
         )
     with th.no_grad():
         for name, parameter in parameters.items():
@@ -147,6 +169,15 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
     """
     with np.load(path, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
+
+
+def _actor_settings(path: Path) -> dict[str, Any] | None:
+    """What the constructor needs to make the actor of a file, as the card beside it has it; ``None`` without a card."""
+    if not path.with_suffix(".json").is_file():
+        return None
+    card = read_fields(path)
+    used = {name: value for name, value in card.get("hyperparameters", {}).items() if name in _ACTOR_SETTINGS}
+    return constructor_values(card["algo"], used) if used else {}
 
 
 def _algorithm(algo: str | type[SequenceAlgorithm]) -> tuple[type[SequenceAlgorithm], str | None]:

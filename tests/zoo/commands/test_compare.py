@@ -109,6 +109,40 @@ def test_a_failed_run_says_how_it_is_tried_again(tmp_path, done):
     assert len(done) == tried + 1
 
 
+def test_what_is_named_twice_is_done_once(tmp_path, done, capsys):
+    assert main([*words(tmp_path, "sppo", "ppo", "sppo"), "--env", CARTPOLE, PENDULUM, CARTPOLE]) == 0
+    assert "4 runs of" in capsys.readouterr().out
+    assert len(done) == len(set(done)) == 4 + 4, "runs and references"
+    assert runs(tmp_path) == [(env, algo, 0) for env in (CARTPOLE, PENDULUM) for algo in ("sppo", "ppo")]
+
+
+def test_two_ids_of_one_folder_are_refused(tmp_path, done, capsys):
+    assert main([*words(tmp_path, "sppo"), "--env", CARTPOLE, f"sppo_rl.envs:{CARTPOLE}"]) == 1
+    said = capsys.readouterr().err
+    assert f"{CARTPOLE}' and " in said
+    assert f"sppo_rl.envs:{CARTPOLE}' would work in the same folder" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_refused_comparison_leaves_nothing_behind(tmp_path, done, capsys):
+    assert main(words(tmp_path, "sppo")) == 0
+    before = sorted(tmp_path.rglob("*")), (tmp_path / "provenance.json").read_text()
+    assert main(words(tmp_path, "ppo", "sppo", seeds=2, episodes=300)) == 1
+    assert "was made with episodes = 100, and now it is 300" in capsys.readouterr().err
+    assert (sorted(tmp_path.rglob("*")), (tmp_path / "provenance.json").read_text()) == before
+    assert main(words(tmp_path, "ppo", "sppo", seeds=2)) == 0
+    assert len(runs(tmp_path)) == 4
+
+
+def test_messages_are_no_markup(tmp_path, monkeypatch, capsys):
+    def do_all(jobs, processes, console, finished):
+        finished(jobs[-1], "exit code 1: cannot open [/usr/lib/x]")
+
+    monkeypatch.setattr(command, "do_all", do_all)
+    assert main(words(tmp_path, "sppo")) == 1
+    assert f"SPPO, {CARTPOLE}, seed 0: exit code 1: cannot open [/usr/lib/x]\n" in capsys.readouterr().out
+
+
 class Words(gym.Env):
     observation_space = gym.spaces.Dict(a=gym.spaces.Box(-1.0, 1.0, (2,)), b=gym.spaces.Discrete(3))
     action_space = gym.spaces.Discrete(2)

@@ -64,6 +64,33 @@ def test_a_variant_is_the_configuration_with_the_changes_of_all_and_its_own(tmp_
         ("config: chains\nvariants: {sppo: {}}", "There is no configuration 'chains'"),
         ("[1", "no valid YAML"),
         ("1", "must be a mapping"),
+        (
+            "config: chain_sum_tiny\nvariants: {sppo: 5}",
+            "The variant 'sppo' must map keys of the configuration to values, got 5",
+        ),
+        (
+            "config: chain_sum_tiny\nvariants: {sppo: [1]}",
+            "The variant 'sppo' must map keys of the configuration to values, got [1]",
+        ),
+        (
+            "config: chain_sum_tiny\nvariants: {sppo: 0}",
+            "The variant 'sppo' must map keys of the configuration to values, got 0",
+        ),
+        (
+            "config: chain_sum_tiny\nevery_run: 7\nvariants: {sppo: }",
+            "every_run must map keys of the configuration to values, got 7",
+        ),
+        (
+            "config: chain_sum_tiny\nvariants: {sppo: {evaluation: }}",
+            "'sppo' changes evaluation, which must map names to values, to None",
+        ),
+        (
+            "config: chain_sum_tiny\nvariants: {sppo: {hyperparameters: [1]}}",
+            "'sppo' changes hyperparameters, which must map names to values, to [1]",
+        ),
+        ("config: chain_sum_tiny\nvariants: {sppo: {5: 1}}", "'sppo' changes an unknown key 5."),
+        ("config: chain_sum_tiny\nvariants: {sppo: {evaluation: {5: 1}}}", "'sppo' changes an unknown key 5 of evaluation."),
+        ("config: chain_sum_tiny\nvariants: {small: {algo: [sppo]}}", "'small' is not named like an algorithm"),
     ],
 )
 def test_what_is_wrong_with_a_study_is_named(tmp_path: Path, text: str, message: str) -> None:
@@ -176,6 +203,29 @@ def test_a_reference_must_take_part(capsys: pytest.CaptureFixture[str], tmp_path
     words = ["compare-llm", "--config", "chain_sum_tiny", "--algos", "sppo", "--reference", "grpo", "-o", str(tmp_path)]
     assert main(words) == 1
     assert "'grpo' takes no part: sppo do" in capsys.readouterr().err
+
+
+def test_variants_of_one_folder_are_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sppo_rl.zoo.commands.compare_llm.compare", lambda *of: 0)
+    text = "config: chain_sum_tiny\nvariants:\n  'small, fast': {algo: sppo}\n  'small; fast': {algo: ppo}\n"
+    out = tmp_path / "out"
+    assert main(["compare-llm", "--study", str(study_file(tmp_path, text)), "--seeds", "1", "-o", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert "'small, fast, seed 0' and 'small; fast, seed 0' would work in the same folder" in said
+    assert not out.exists()
+
+
+def test_a_refused_comparison_leaves_nothing_behind(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "sppo" / "seed_0"
+    run.mkdir(parents=True)
+    (run / "job.json").write_text('{"kind": "language", "config": {}, "seed": 0}')
+    (run / "evaluations.csv").write_text("")
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["compare-llm", "--config", "chain_sum_tiny", "--algos", "grpo", "sppo", "-o", str(tmp_path)]) == 1
+    assert "was made with config = {}" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_nothing_finished_is_said() -> None:

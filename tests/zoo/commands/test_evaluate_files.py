@@ -92,6 +92,16 @@ def test_two_files_of_one_name_are_refused(parts: tuple[Any, Any], tmp_path: Pat
     assert [record["problem"] for record in read_completions(tmp_path / "out" / "test.jsonl")] == ["0"]
 
 
+def test_the_name_of_the_mean_is_no_benchmarks(
+    parts: tuple[Any, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = save(parts, tmp_path / "model")
+    files = [rows_into(tmp_path / f"{name}.jsonl", [{"problem": name, "answer": "1"}]) for name in ("mean", "other")]
+    assert main(words(folder, tmp_path / "out", "--benchmarks", *files)) == 1
+    assert f"{files[0]} would be called 'mean' in the results, as the mean over all is" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_malformed_gold_takes_no_other_problem_of_its_id_along(tmp_path: Path) -> None:
     rows = [("first", r"\frac{1}{", "a"), ("second", "2", "a"), ("third", "3", "b")]
     file = rows_into(tmp_path / "ids.jsonl", [{"problem": p, "answer": g, "id": i} for p, g, i in rows])

@@ -104,6 +104,13 @@ def test_a_run_given_twice_and_an_unknown_reference_are_refused(folders, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_and_its_file_make_the_same_page(folders, tmp_path):
+    for name, given in (("folders", folders), ("files", [folder / "results.csv" for folder in folders])):
+        write_report(given, tmp_path / name, "T")
+    for name in ("report.md", "summary.csv"):
+        assert (tmp_path / "files" / name).read_text() == (tmp_path / "folders" / name).read_text()
+
+
 def test_seeds_of_two_machines_count_together(folders, tmp_path):
     more = comparison(tmp_path / "more", "A", {"sppo": [0.1], "ppo": [0.6]}, failed=1, first_seed=3)
     write_report([*folders, more], tmp_path / "out", "A page")

@@ -358,8 +358,6 @@ def test_the_language_part_of_the_demo(
     monkeypatch.setattr("sppo_rl.zoo.commands.demo_language.load_config", lambda name: tiny())
     monkeypatch.setattr("sppo_rl.zoo.commands.demo_language.PROBLEMS", 8)
     folder = tmp_path / "language"
-    folder.mkdir()
-    (folder / "old.txt").write_text("of a run before")
     threads = th.get_num_threads()
     with open(tmp_path / "said.txt", "w") as file:
         language(folder, 32, Console(file=file, width=80))
@@ -367,7 +365,6 @@ def test_the_language_part_of_the_demo(
     assert {"plot_tokens.png", "plot_seconds.png", "table.md", "evaluations.csv", "policy"} <= {
         path.name for path in folder.iterdir()
     }
-    assert not (folder / "old.txt").exists()
     said = (tmp_path / "said.txt").read_text()
     for problem in chain_problems(3, seed=2, held_out=True):
         # before and after

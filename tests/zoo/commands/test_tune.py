@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pytest
@@ -92,9 +95,15 @@ def test_the_first_trial_is_the_files_own_settings(algo):
 def words(tmp_path, trials, *more):
     own = tmp_path / "own.yml"
     if not own.exists():
+        tmp_path.mkdir(exist_ok=True)
         own.write_text(f"{CARTPOLE}: {{n_timesteps: 9, n_episodes: 64, learning_rate: 0.002}}\n")
     budget = ("--trials", str(trials), "--episodes", "4", "--seeds", "2", "--eval-episodes", "3", "-o", str(tmp_path))
     return ["tune", "--algo", "sppo", "--env", CARTPOLE, "--conf-file", str(own), *budget, *more]
+
+
+def trials_of(path):
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    return optuna.load_study(study_name="tune", storage=storage).trials
 
 
 @pytest.fixture
@@ -162,8 +171,7 @@ def test_a_study_begins_with_settings_outside_its_space_as_they_are(algo, entry,
     before = RunSpec(algo, "CartPole-v1", entry=entry).hyperparameters()
     assert seen[0].hyperparameters() == before
     path = tmp_path / "CartPole-v1" / f"{algo}.log"
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    first, second = optuna.load_study(study_name="tune", storage=storage).trials
+    first, second = trials_of(path)
     # the sampler is told of what lies in the space, and of nothing else
     assert inside <= set(first.params) < set(second.params)
     assert not {"n_minibatches", "learning_rate" if entry else "n_epochs"} & set(first.params)
@@ -205,11 +213,56 @@ def test_a_killed_trial_is_done_again(tmp_path, scripted, monkeypatch):
     monkeypatch.undo()
     monkeypatch.setattr(command, "_last_evaluation", lambda spec: {"success": 0.5, "seconds": 1.0})
     assert main(words(tmp_path, 1)) == 0
-    path = tmp_path / "sppo_rl-PrecisionCartPole200-v0" / "sppo.log"
-    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
-    trials = optuna.load_study(study_name="tune", storage=storage).trials
+    trials = trials_of(tmp_path / "sppo_rl-PrecisionCartPole200-v0" / "sppo.log")
     assert [trial.state.name for trial in trials] == ["FAIL", "COMPLETE"]
     assert trials[1].params["learning_rate"] == 0.002
+
+
+AT_WORK = """
+import sys, time
+from sppo_rl.zoo.cli import main
+from sppo_rl.zoo.commands import tune
+
+def evaluation(spec):
+    print("at work", flush=True)
+    time.sleep(600)
+
+tune._last_evaluation = evaluation
+main(sys.argv[1:])
+"""
+
+
+def test_a_second_process_is_refused_until_the_first_is_gone(tmp_path, monkeypatch, capsys):
+    process = subprocess.Popen([sys.executable, "-c", AT_WORK, *words(tmp_path, 1)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert any(line == "at work\n" for line in process.stdout)
+        monkeypatch.setattr(command, "_last_evaluation", lambda spec: {"success": 0.5, "seconds": 1.0})
+        path = tmp_path / "sppo_rl-PrecisionCartPole200-v0" / "sppo.log"
+        journal = path.read_bytes()
+        assert main(words(tmp_path, 1)) == 1
+        message = capsys.readouterr().err
+        assert (
+            f"Another process is at work on the study in {path}. Wait until it has ended, or choose another folder" in message
+        )
+        assert path.read_bytes() == journal, "the trial that is going on is not marked"
+        assert main(words(tmp_path / "other", 1)) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    # not even a kill leaves the lock
+    assert main(words(tmp_path, 1)) == 0
+    assert [trial.state.name for trial in trials_of(path)] == ["FAIL", "COMPLETE"]
+
+
+def locks_fail(*given):
+    raise OSError(38, "Function not implemented")
+
+
+@pytest.mark.parametrize("fcntl", [None, SimpleNamespace(flock=locks_fail, LOCK_EX=2, LOCK_NB=4)])
+def test_where_there_are_no_locks_a_study_is_made_all_the_same(fcntl, tmp_path, scripted, monkeypatch, capsys):
+    monkeypatch.setattr(command, "fcntl", fcntl)
+    assert main(words(tmp_path, 1)) == 0
+    assert ("file system without locks" in capsys.readouterr().out) == (fcntl is not None)
 
 
 def test_real_runs_and_writing_to_the_file(tmp_path):

@@ -8,6 +8,7 @@ import io
 import numpy as np
 import pytest
 
+from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.names import UsageError
 from sppo_rl.zoo.results import control_table
 from sppo_rl.zoo.results.plots import plot_comparison
@@ -16,6 +17,7 @@ from sppo_rl.zoo.results.rows import (
     area_under_curve,
     bootstrap_interval,
     curves,
+    read_failures,
     read_references,
     read_results,
     runs_of,
@@ -155,6 +157,45 @@ def test_what_cannot_be_read_or_drawn_is_said(folder):
         plot_comparison([], folder / "p.png")
 
 
+def test_further_numbers_are_kept_and_further_words_are_not(tmp_path):
+    rows = "".join(f"S,sppo,0,{n},{n},1.0,{n / 100},0.5,{n * 40},{n},greedy\n" for n in (0, 64))
+    (tmp_path / "results.csv").write_text(",".join(COLUMNS) + ",tokens,prompts,note\n" + rows)
+    last = read_results(tmp_path)[-1]
+    assert (last["tokens"], last["prompts"]) == (2560.0, 64.0)
+    assert "note" not in last
+    for x in ("tokens", "prompts"):
+        assert main(["plot", str(tmp_path), "--x", x]) == 0
+        assert (tmp_path / f"plot_{x}.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        # within a line: too few cells
+        (HANDMADE[: HANDMADE.index("0.4,0.5")], r"results\.csv, line 6: 7 cells under 8 columns"),
+        # before the last cell, which may be empty
+        (HANDMADE.rstrip(",\n"), r"results\.csv, line 9: 7 cells under 8 columns"),
+        # within the last number: the cells are all there
+        (HANDMADE[: HANDMADE.index("1.0\nE,sppo,0,200") + 1], r"results\.csv, line 3: the last line does not end"),
+        (HANDMADE.replace("900,3.0", "900,3.O"), r"results\.csv, line 6: could not convert string to float: '3\.O'"),
+        (HANDMADE.replace("E,sppo,1,200", "E,sppo,,200"), r"results\.csv, line 7: invalid literal for int"),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_line(text, message, folder):
+    (folder / "results.csv").write_text(text)
+    with pytest.raises(UsageError, match=message):
+        read_results(folder)
+
+
+def test_a_summary_or_references_that_were_cut_are_not_read_either(folder):
+    (folder / "summary.csv").write_text("env,algo,failed\nE,sppo,1")
+    with pytest.raises(UsageError, match=r"summary\.csv, line 2: the last line does not end"):
+        read_failures(folder)
+    (folder / "references.csv").write_text("env,policy,success\nE,prior\n")
+    with pytest.raises(UsageError, match=r"references\.csv, line 2: 2 cells under 3 columns"):
+        read_references(folder)
+
+
 # returns of a task that reports no success, next to a reference that has none either
 RETURNS_ALONE = """env,algo,seed,episodes,timesteps,seconds,success,greedy_success,mean_return,greedy_mean_return
 C,sppo,0,0,0,0.0,,,20.0,10.0
@@ -197,3 +238,15 @@ def test_a_plot_of_returns_has_their_scale(silent, monkeypatch):
     assert axes.get_ylabel() == "mean return"
     assert axes.get_ylim()[1] > 790.0
     assert "untrained 22.50" in [line.get_label() for line in axes.lines]
+
+
+def test_a_run_without_success_beside_runs_that_report_some_has_none(silent):
+    """The task reports success where it is true: the other seed, which never succeeded, failed."""
+    rows = read_results(silent)
+    seeds = sorted({row["seed"] for row in rows})
+    for row in rows:
+        if row["seed"] == seeds[0] and row["timesteps"] > 0:
+            row["success"] = row["greedy_success"] = 1.0
+    (found,) = summarize(rows)
+    assert (found.measure, found.success, found.greedy_success) == ("success", 0.5, 0.5)
+    assert 0.0 < found.area < 0.5

@@ -12,8 +12,8 @@ from sppo_rl.envs.control.batch import TaskBatch
 from sppo_rl.zoo.running.runs import LAST_MODEL, RunSpec, run
 
 
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_run_closes_its_environments(fails: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("fails", "resume"), [(False, False), (True, False), (False, True)])
+def test_a_run_closes_its_environments(fails: bool, resume: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[int] = []
     closed: set[int] = set()
     init, close = TaskBatch.__init__, TaskBatch.close
@@ -38,7 +38,7 @@ def test_a_run_closes_its_environments(fails: bool, tmp_path: Path, monkeypatch:
             run(spec, tmp_path / "run")
         assert made[0] in closed, "that of training"
     else:
-        run(spec, tmp_path / "run")
+        run(spec, tmp_path / "run", resume=resume)
         assert (tmp_path / "run" / LAST_MODEL).exists()
         assert len(made) >= 2
         assert closed == set(made)

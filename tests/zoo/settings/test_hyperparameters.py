@@ -101,6 +101,16 @@ def test_an_entry_takes_the_place_of_the_files():
     assert load_hyperparameters("ppo-bce", "CartPole-v1", entry={}).kwargs == {"critic_loss": "bce"}
 
 
+@pytest.mark.parametrize("key", ["n_timesteps", "n_envs"])
+def test_counts_below_one_are_named_with_where_they_stand(key):
+    with pytest.raises(UsageError, match=f"{key} must be at least 1, got 0 in --hyperparams"):
+        load_hyperparameters("sb3-ppo", "CartPole-v1", {key: 0}, {key: 5})
+    with pytest.raises(
+        UsageError, match=f"{key} must be at least 1, got -3 in the hyperparameter file's entry for CartPole-v1"
+    ):
+        load_hyperparameters("sb3-ppo", "CartPole-v1", {"n_steps": 8}, {key: -3, "batch_size": 8})
+
+
 @pytest.mark.parametrize("prior", [False, True])
 def test_what_an_entry_leaves_out_is_the_constructors_default(prior):
     env_id = "sppo_rl/PrecisionCartPole200-v0"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from sppo_rl import SPPO, zoo
 from sppo_rl.envs.registration import list_envs
 from sppo_rl.evaluation import evaluate, wilson_interval
 from sppo_rl.zoo.cli import main
+from sppo_rl.zoo.commands.evaluate import describe
 from sppo_rl.zoo.names import file_name
 from sppo_rl.zoo.shipped.agent import FOLDER, AgentCard
 from sppo_rl.zoo.shipped.prior import FOLDER as PRIORS
-from sppo_rl.zoo.shipped.prior import actor_weights, read_weights
+from sppo_rl.zoo.shipped.prior import actor_weights, copy_weights, read_weights
 from sppo_rl.zoo.shipped.prior_card import PriorCard
 
 IDS = sorted(env.id for env in list_envs() if not env.id.endswith("Dense-v0"))
@@ -94,6 +97,40 @@ def test_agents_are_shown_by_the_command_line(capsys: pytest.CaptureFixture[str]
     assert f"greedy: success {rate:.3f}" in printed
     assert main(["evaluate", "--agent", "--env", "CartPole-v1", "-n", "4"]) == 1
     assert "no trained agent for 'CartPole-v1'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        (
+            ["policy_kwargs=dict(net_arch=[16], activation_fn=nn.ReLU)"],
+            {"policy_kwargs": {"net_arch": [16], "activation_fn": nn.ReLU}},
+        ),
+        (["use_sde=True", "sde_sample_freq=4"], {"use_sde": True, "sde_sample_freq": 4}),
+    ],
+)
+def test_an_agent_of_another_network_is_that_network_again(
+    words: list[str], settings: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its card says which, by whatever name the file is loaded."""
+    env_id = "sppo_rl/PendulumDense-v0"
+    assert (
+        main(["train-agent", "--env", env_id, "--episodes", "16", "-n", "4", "-o", str(tmp_path), "--hyperparams", *words])
+        == 0
+    )
+    path = tmp_path / f"{file_name(env_id)}.npz"
+    expected = SPPO("MlpPolicy", env_id, n_episodes=1, device="cpu", **settings)
+    copy_weights(expected.policy, read_weights(path), settings.get("policy_kwargs", {}).get("activation_fn", nn.Tanh))  # type: ignore[arg-type]
+    rates = [describe(evaluate(expected, env_id, 20, greedy)) for greedy in (False, True)]
+    capsys.readouterr()
+    assert main(["evaluate", "--model", str(path), "--env", env_id, "-n", "20"]) == 0
+    assert [line.partition(": ")[2] for line in capsys.readouterr().out.splitlines()[1:]] == rates
+    for load in (zoo.load_agent, zoo.load_prior):
+        model = load(env_id, path=path, n_episodes=1)
+        assert [describe(evaluate(model, env_id, 20, greedy)) for greedy in (False, True)] == rates
+    if "policy_kwargs" in settings:
+        with pytest.raises(ValueError, match=r"have ReLU between them and this policy's Tanh.*nn\.ReLU"):
+            zoo.load_agent(env_id, path=path, policy_kwargs={"net_arch": [16]})
 
 
 def test_others_algorithms_make_no_agents(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import numpy as np
@@ -10,10 +12,12 @@ import pytest
 import torch as th
 from stable_baselines3 import PPO as StableBaselinesPPO
 from stable_baselines3.common.policies import ActorCriticPolicy
+from torch import nn
 
 import sppo_rl.zoo as zoo
 from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
 from sppo_rl.evaluation import evaluate, wilson_interval
+from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.commands.pretrain import RECIPES
 from sppo_rl.zoo.shipped.prior import FOLDER, actor_weights, copy_weights, read_weights, write_weights
 from sppo_rl.zoo.shipped.prior_card import PriorCard, SuccessRate
@@ -167,6 +171,40 @@ def test_another_network_is_named() -> None:
         zoo.load_prior(CART, policy_kwargs={"net_arch": [64, 64, 64]})
     # the critic may be of any size
     zoo.load_prior(CART, policy_kwargs={"net_arch": {"pi": [64, 64], "vf": [8]}})
+
+
+def test_another_activation_function_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The weights would fit, and be another actor."""
+
+    class WithReLU(ActorCriticPolicy):
+        def __init__(self, *args: Any, **kwargs: Any):
+            super().__init__(*args, activation_fn=nn.ReLU, **kwargs)
+
+    message = r"have Tanh between them and this policy's ReLU.*activation_fn, nn\.Tanh, or .*--no-prior.*prior:False"
+    for settings in ({"policy_kwargs": {"activation_fn": nn.ReLU}}, {"policy": WithReLU}):
+        with pytest.raises(ValueError, match=message):
+            zoo.load_prior(CART, n_episodes=1, device="cpu", **settings)
+    others = StableBaselinesPPO("MlpPolicy", CART, device="cpu", policy_kwargs={"activation_fn": nn.ReLU})
+    with pytest.raises(ValueError, match=message):
+        zoo.copy_prior_into(others.policy, CART)
+    words = ["train", "--env", CART, "--episodes", "8", "--eval-episodes", "1", "-f", str(tmp_path / "logs")]
+    words += ["--hyperparams", "policy_kwargs=dict(activation_fn=nn.ReLU)", "n_episodes=8"]
+    assert main(words) == 1
+    assert "Tanh between them and this policy's ReLU" in capsys.readouterr().err
+    assert not (tmp_path / "logs").exists()
+    assert main([*words, "--no-prior"]) == 0
+    for same in (nn.Tanh, partial(nn.Tanh)):
+        zoo.load_prior(CART, n_episodes=1, policy_kwargs={"activation_fn": same})
+
+
+def test_a_file_without_a_card_may_be_of_any_network(tmp_path: Path) -> None:
+    settings = {"n_episodes": 1, "device": "cpu", "policy_kwargs": {"activation_fn": nn.ReLU}}
+    policy = SPPO("MlpPolicy", CART, seed=1, **settings).policy
+    assert isinstance(policy, ActorCriticPolicy)
+    write_weights(tmp_path / "mine.npz", actor_weights(policy))
+    again = zoo.load_prior(CART, path=tmp_path / "mine.npz", **settings).policy
+    observations = np.random.default_rng(0).normal(size=(64, 4)).astype(np.float32)
+    np.testing.assert_array_equal(*(of.predict(observations, deterministic=True)[0] for of in (policy, again)))
 
 
 def test_unknown_and_foreign_algorithms_are_named() -> None:
