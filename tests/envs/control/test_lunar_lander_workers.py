@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -89,6 +89,14 @@ def test_an_interrupt_is_left_to_the_parent() -> None:
     time.sleep(0.1)
     assert batch.step(np.zeros(2, dtype=np.int64))[0].shape == (2, 8)
     batch.close()
+
+
+@pytest.fixture(autouse=True)
+def interrupts_arrive() -> Iterator[None]:
+    """A process that was started in the background may ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupt_at(call: int, monkeypatch: pytest.MonkeyPatch) -> None:
