@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--env", required=True, metavar="ID", help="environment id; 'sppo-rl envs' lists them")
     parser.add_argument("--episodes", type=int, required=True, metavar="N", help="length of training in episodes")
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    options.add_prior_choice(parser)
     options.add_hyperparameters(parser)
     options.add_conf_file(parser)
     parser.add_argument(
@@ -87,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"An agent of the zoo is trained by this package's algorithms, not {arguments.algo!r}.")
     if arguments.card_episodes < 1:
         raise UsageError(f"--card-episodes must be at least 1, got {arguments.card_episodes}.")
+    if arguments.output.exists() and not arguments.output.is_dir():
+        raise UsageError(f"Agents are written to a folder, and {arguments.output} is a file. Choose another with -o.")
     # sums are split among threads, and rounding follows
     th.set_num_threads(1)
     spec = RunSpec(
@@ -95,6 +98,7 @@ def run(arguments: argparse.Namespace) -> int:
         seed=arguments.seed,
         episodes=arguments.episodes,
         overrides=parse_overrides(arguments.hyperparams),
+        prior=arguments.prior,
         entry=read_entry(arguments.algo, arguments.env, arguments.conf_file),
         # nothing depends on what evaluations would find
         eval_every=arguments.episodes,
@@ -113,6 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     last = evaluation.rows[-1]
     words = ["sppo-rl", "train-agent", "--algo", spec.algo, "--env", spec.env_id, "--episodes", str(spec.episodes)]
+    words += [] if arguments.prior is None else ["--from-prior" if arguments.prior else "--no-prior"]
     words += ["--seed", str(spec.seed), *(["--hyperparams", *arguments.hyperparams] if arguments.hyperparams else [])]
     words += ["--conf-file", str(arguments.conf_file)] if arguments.conf_file else []
     words += ["-n", str(arguments.card_episodes)] if arguments.card_episodes != CARD_EPISODES else []

@@ -23,6 +23,23 @@ def test_a_task_without_success_is_refused_before_training(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_is_no_folder_to_write_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(SPPO, "train", lambda self, batch: pytest.fail("trained in vain"))
+    (tmp_path / "agents").touch()
+    assert main(["train-agent", "--env", "sppo_rl/Pendulum-v0", "--episodes", "32", "-o", str(tmp_path / "agents")]) == 1
+    assert "agents is a file. Choose another with -o" in capsys.readouterr().err
+
+
+def test_the_command_on_the_card_says_where_training_began(tmp_path: Path) -> None:
+    words = ["train-agent", "--env", "sppo_rl/Pendulum-v0", "--episodes", "16", "-n", "4", "-o", str(tmp_path), "--no-prior"]
+    assert main(words) == 0
+    card = AgentCard.read(tmp_path / "sppo_rl-Pendulum-v0.npz")
+    assert not card.from_prior
+    assert "--no-prior" in card.command
+
+
 class Coin(gym.Env):
     """One step that pays for action 0; action 1 is a success, and nothing is said of a failure."""
 
