@@ -22,7 +22,7 @@ from typing import Any
 import torch as th
 
 from sppo_rl.zoo.commands.compare import compare
-from sppo_rl.zoo.commands.tune import tune
+from sppo_rl.zoo.commands.tune import best_trial, tune
 from sppo_rl.zoo.names import ALGORITHMS
 from sppo_rl.zoo.results import provenance
 from sppo_rl.zoo.results.rows import write_atomically
@@ -58,9 +58,9 @@ def best_settings(algo: str, env_id: str, episodes: int, trials: int, folder: Pa
     return {
         "trials": len(done),
         "success_of_the_file": before,
-        "success_of_the_best": study.best_value,
+        "success_of_the_best": best_trial(study).value,
         "trials_above_the_file": sum(before is None or value > before for value in done),
-        "hyperparameters": study.best_trial.user_attrs["hyperparameters"],
+        "hyperparameters": best_trial(study).user_attrs["hyperparameters"],
     }
 
 

@@ -216,18 +216,19 @@ class SequenceAlgorithm(EpisodicAlgorithm):
             )
             scale.use_probability()
         elif self.critic_loss == "mse" or outside.numel() or not scale.is_probability:
-            if scale.is_probability and outside.numel() and self._n_updates:
+            if scale.is_probability and outside.numel() and self._n_updates and self.policy.critic_optimizer.state:
                 self._tell(
                     f"an episode returned {outside[0].item():g}, and all before it lay in [0, 1]: the critic, which predicted a "
                     "probability, predicts normalised returns from now on and has to learn them anew. Pass critic_loss='mse' to begin "
                     "with them."
                 )
-            elif self.critic_loss == "auto" and not outside.numel() and not 0.0 <= scale.mean <= 1.0:
+            elif self._from_a_file and self.critic_loss == "auto" and not outside.numel() and not 0.0 <= scale.mean <= 1.0:
                 self._tell(
                     "outcomes lie in [0, 1] now, and the critic still predicts returns normalised by those of training before, which did "
                     "not. Load the model with critic_loss='bce' for a critic that predicts a probability."
                 )
             scale.use_returns(outcome)
+        self._from_a_file = False
         if (self._n_updates == 0 or anew) and self.critic_init is not None:
             value = float(outcome.mean()) if self.critic_init == "first_batch" else float(self.critic_init)
             if scale.is_probability and self.critic_init == "first_batch":

@@ -33,6 +33,34 @@ _DAMAGED = (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, Runtime
 """What zipfile raises for content that was cut short or overwritten; which of them depends on where."""
 
 
+class _File(io.RawIOBase):
+    """A file that remembers why it could not be read: zipfile may call it a bad one then."""
+
+    def __init__(self, path: Path):
+        self._raw = path.open("rb", buffering=0)
+        self.failure: OSError | None = None
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._raw.seek(offset, whence)
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            return self._raw.readinto(buffer)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
 _COUNTERS = (
     "num_timesteps",
     "num_episodes",
@@ -107,16 +135,16 @@ def load_checkpoint(
     """
     candidates = _newest_first(Path(folder))
     for path in candidates:
-        # not by zipfile, which calls it a bad file when the disk fails
-        content = io.BytesIO(path.read_bytes())
+        file = _File(path)
         try:
-            with zipfile.ZipFile(content) as archive:
+            with io.BufferedReader(file) as buffered, zipfile.ZipFile(buffered) as archive:
                 # reading checks each member against its checksum
                 weights, state = archive.read("model.zip"), archive.read("state.pkl")
         except _DAMAGED as error:
+            if file.failure is not None:
+                raise file.failure from error
             warnings.warn(f"{path} is damaged ({error}); trying the one before it.", UserWarning, stacklevel=2)
             continue
-        content.close()
         model = algorithm.load(io.BytesIO(weights), env=env, device=device, force_reset=False)
         _restore_run_state(model, pickle.loads(state))
         return model

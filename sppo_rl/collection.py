@@ -63,7 +63,8 @@ def collect_episodes(
     :param max_episode_steps: an episode that lasts longer is cut there and counts as ended
     :param same_start: whether episodes with equal seeds must start alike. A batched environment always does so; in an
         ordinary one it takes a reset before every episode, and copies wait for each other.
-    :return: the N episodes in the order of their seeds, or ``None`` if ``on_step`` stopped the collection
+    :return: the N episodes in the order of their seeds (but for those that had to wait in an ordinary environment because others were
+        cut, which come last), or ``None`` if ``on_step`` stopped the collection
     """
     count = len(seeds)
     at_once = count if isinstance(env, BatchedVecEnv) or not same_start else env.num_envs

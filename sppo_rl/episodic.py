@@ -100,6 +100,10 @@ class EpisodicAlgorithm(BaseAlgorithm):
         """Episodes after which a callback ends this call of ``learn()``; schedules then follow episodes. Set when training starts."""
         self.num_tokens = 0
         """Tokens of all responses so far, greedy ones included; 0 where episodes are not made of tokens."""
+        self._tells_success = False
+        """Whether an episode has reported ``is_success``."""
+        self._from_a_file = False
+        """Whether the model was loaded and has not seen a batch since."""
         self.interrupted = False
         """Whether a callback stopped the last collection, so that its episodes were not trained on."""
 
@@ -124,9 +128,14 @@ class EpisodicAlgorithm(BaseAlgorithm):
         made = _in_own_form(env, self.n_episodes)
         if isinstance(made, str):
             made = gym.make(made)
+        before = self.n_envs
         if not isinstance(env, VecEnv):
             self.n_envs = made.num_envs if isinstance(made, VecEnv) else 1
-        super().set_env(made, force_reset)
+        try:
+            super().set_env(made, force_reset)
+        except (ValueError, AssertionError):
+            self.n_envs = before
+            raise
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
         if policy_name == "TransformerPolicy":
@@ -307,6 +316,10 @@ class EpisodicAlgorithm(BaseAlgorithm):
 
     def _count(self, infos: list[dict[str, Any]], greedy: bool) -> None:
         """Count finished episodes, and their tokens where the environment tells them."""
+        self._tells_success |= any("is_success" in info for info in infos)
+        if self._tells_success:
+            # some tasks report a success and say nothing of a failure
+            infos = [{"is_success": False, **info} for info in infos]
         self.num_episodes += len(infos)
         if not greedy:
             self._episode_num += len(infos)
@@ -359,6 +372,7 @@ class EpisodicAlgorithm(BaseAlgorithm):
                 UserWarning,
                 stacklevel=2,
             )
+        model._from_a_file = True
         model._class_names = [ancestor.__name__ for ancestor in cls.__mro__]
         if later:
             assert env is not None

@@ -222,9 +222,9 @@ def test_a_file_that_cannot_be_read_now_is_not_called_damaged(
         raise OSError(code, os.strerror(code), str(args[0]))
 
     class Unreadable(io.FileIO):
-        readall = readinto = read = fail
+        readinto = fail
 
-    files = {"open": fail, "read": lambda path, mode="r", *rest: io.BufferedReader(Unreadable(path))}
+    files = {"open": fail, "read": lambda path, *how: Unreadable(path)}
     with monkeypatch.context() as patch:
         patch.setattr(io, "open", files[function])
         with pytest.raises(OSError, match=os.strerror(code)) as caught:

@@ -49,6 +49,9 @@ def test_the_zoo_has_floors() -> None:
     }
     for path in (REPOSITORY / "zoo").glob("**/[a-z]*.py"):
         room = path.relative_to(REPOSITORY / "zoo").parts[0].removesuffix(".py")
-        needed = set(re.findall(r"(?:from|import) sppo_rl\.zoo\.(\w+)", path.read_text(encoding="utf-8")))
+        code = path.read_text(encoding="utf-8")
+        needed = set(re.findall(r"(?:from|import) sppo_rl\.zoo\.(\w+)", code))
+        for names in re.findall(r"from sppo_rl\.zoo import (.+)", code):
+            needed |= set(re.findall(r"\w+", names)) & set(order)
         above = needed - set(order[: order.index(room) + 1])
         assert not above, f"{path.relative_to(REPOSITORY)} imports {', '.join(sorted(above))}"

@@ -49,6 +49,15 @@ def test_set_env_makes_as_many_copies_as_it_needs(make_env: Any, copies: int) ->
     assert model.num_episodes == 8
 
 
+def test_an_environment_that_does_not_fit_changes_nothing() -> None:
+    model = SPPO("MlpPolicy", CARTPOLE, n_episodes=4, n_epochs=1, seed=0)
+    with pytest.raises(ValueError, match="spaces do not match"):
+        model.set_env("Pendulum-v1")
+    assert model.env is not None
+    model.set_env(model.env)
+    assert model.learn(1).num_episodes == 4
+
+
 def reasoning() -> MathReasoningEnv:
     return MathReasoningEnv(from_pairs([(str(number), str(number)) for number in range(8)]), TOKENIZER, 8, 4)
 

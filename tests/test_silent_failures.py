@@ -108,3 +108,18 @@ def test_a_resumed_run_fills_in_the_evaluations_of_before(tmp_path: Path) -> Non
     rows = learn(model, [0.1, 0.0, 0.2], tmp_path, reset_num_timesteps=False)
     assert rates(rows)[6:] == pytest.approx([0.0, 0.2, 0.2], abs=0.1)
     assert of_the_best(tmp_path) == max(rates(rows)) == rates(rows)[3]
+
+
+def test_the_log_counts_them_too() -> None:
+    model = SPPO("MlpPolicy", Bandit(), n_episodes=100, learning_rate=1e-9, critic_loss="mse", seed=0, device="cpu")
+    model.learn(200, callback=Follow([0.5, 0.1]), log_interval=None)
+    assert model.ep_success_buffer is not None
+    assert np.mean(model.ep_success_buffer) == pytest.approx(0.1, abs=0.1)
+    assert len(model.ep_success_buffer) == 100
+
+
+def test_a_policy_that_says_nothing_beside_others_that_succeed_never_does() -> None:
+    from sppo_rl.zoo.parallel.worker import _mean_rate
+
+    assert _mean_rate([float("nan"), 0.5]) == 0.25
+    assert np.isnan(_mean_rate([float("nan"), float("nan")]))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from sppo_rl import SPPO
+from sppo_rl import GRPO, SPPO
 from sppo_rl.value_scale import ValueScale
 from tests.helpers import FixedRewardEnv, dummy
 
@@ -79,3 +79,24 @@ def test_from_shaped_rewards_to_outcomes(critic_init: float | None, tmp_path: Pa
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.learn(1, reset_num_timesteps=False)
+
+
+def test_a_task_that_is_being_learned_is_no_other_task() -> None:
+    """From -1 to 1 in one run: the critic's units are as they were."""
+    model = make([-1.0])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.learn(4)
+        model.env.set_attr("rewards", [1.0])
+        model.learn(4, reset_num_timesteps=False)
+
+
+def test_a_critic_that_was_never_trained_changes_nothing(tmp_path: Path) -> None:
+    env = dummy(partial(FixedRewardEnv, [3.0]), 1)
+    GRPO("MlpPolicy", env, n_episodes=8, group_size=4, n_epochs=1, seed=0).learn(1).save(tmp_path / "grpo")
+    with pytest.warns(UserWarning, match="saved by GRPO"):
+        model = SPPO.load(tmp_path / "grpo", env=env, group_size=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.learn(1)
+    assert not model.policy.value_scale.is_probability

@@ -35,6 +35,7 @@ from sppo_rl.zoo.results.rows import (
     COLUMNS,
     RETURNS,
     Row,
+    reports_success,
     summarize,
     summary_csv,
     to_csv,
@@ -184,6 +185,11 @@ def compare(
         key = (job.settings["env_id"], job.settings["algo"])
         counts[key] = counts.get(key, 0) + 1
     measured = _measured(list(dict.fromkeys(job.settings["env_id"] for job in runs)), folder)
+    for env_id, kinds in measured.items():
+        if reports_success(row for row in rows if row["env"] == env_id):
+            # a policy that never succeeds may have said nothing of it
+            for rates in kinds.values():
+                rates.update({name: float(np.nan_to_num(rates[name])) for name in ("success", "greedy_success")})
     summaries = summarize(rows, counts)
     table = control_table.markdown(summaries, measured)
     if failures:

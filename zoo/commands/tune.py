@@ -191,6 +191,18 @@ def _do_trials(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
     return study
 
 
+def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:
+    """
+    Give the trial with the highest value. Some tasks say nothing of failures: trials that saw no success were judged by the return, and
+    stand behind those that saw some.
+
+    :param study: of one algorithm
+    :raises ValueError: if no trial was completed
+    """
+    done = [trial for trial in study.trials if trial.value is not None]
+    return max([trial for trial in done if "successes" in trial.user_attrs] or done, key=lambda trial: trial.value or 0.0)
+
+
 def best_entry(study: optuna.Study, spec: RunSpec) -> tuple[dict[str, Any], str]:
     """
     Give the best trial as an entry of the algorithm's file.
@@ -199,7 +211,7 @@ def best_entry(study: optuna.Study, spec: RunSpec) -> tuple[dict[str, Any], str]
     :param spec: one of a trial's runs
     :return: the entry, and a line about the study
     """
-    best = study.best_trial
+    best = best_trial(study)
     entry = {**spec.hyperparameters().as_dict(), **best.user_attrs["hyperparameters"]}
     measure = "return" if "returns" in best.user_attrs else "success"
     seeds = study.user_attrs["budget"]["seeds"]

@@ -140,12 +140,17 @@ def measure(env_id: str, kind: str, n_episodes: int, seed: int) -> dict[str, Any
     )
     return {
         "status": "done",
-        "success": float(np.mean([found.success_rate for found in sampled])),
-        "greedy_success": float(np.mean([found.success_rate for found in greedy])),
+        "success": _mean_rate([found.success_rate for found in sampled]),
+        "greedy_success": _mean_rate([found.success_rate for found in greedy]),
         "mean_return": float(np.mean([found.mean_return for found in sampled])),
         "greedy_mean_return": float(np.mean([found.mean_return for found in greedy])),
         "episodes": each * len(models),
     }
+
+
+def _mean_rate(rates: list[float]) -> float:
+    """NaN where no network reports success; beside one that does, the others have none."""
+    return float(np.mean(rates if np.isnan(rates).all() else np.nan_to_num(rates)))
 
 
 def _has_dict_observations(env_id: str) -> bool:

@@ -119,11 +119,14 @@ def load_model(path: str | Path, algo: str | None = None, device: str = "cpu") -
 
 
 def _statistics_beside(path: Path) -> VecNormalize | None:
-    """What rl_zoo3 keeps of ``VecNormalize`` in its run's only folder; without an environment, which the statistics do not need."""
-    saved = next(path.parent.glob("*/vecnormalize.pkl"), None)
-    if saved is None:
+    """
+    What rl_zoo3 keeps of ``VecNormalize`` in a folder named as the last model is; the best model has no other. Without an environment,
+    which the statistics do not need.
+    """
+    saved = list(path.parent.glob(f"{'*' if path.stem == 'best_model' else path.stem}/vecnormalize.pkl"))
+    if len(saved) != 1:
         return None
-    with open(saved, "rb") as file:
+    with open(saved[0], "rb") as file:
         statistics: VecNormalize = pickle.load(file)
     return statistics
 

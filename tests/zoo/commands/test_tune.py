@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -202,6 +203,19 @@ def test_a_task_without_success_is_tuned_by_its_mean_return(tmp_path, monkeypatc
     out = capsys.readouterr().out
     assert "trial 0: return 110.000" in out
     assert "return 110.000; the settings before 110.000" in " ".join((tmp_path / "own.yml").read_text().split())
+
+
+def test_a_trial_without_success_stands_behind_those_with_some(tmp_path, monkeypatch, capsys):
+    """The task reports success where it is true: returns of 500 are failures."""
+    rows = iter([(math.nan, 500.0), (0.25, 600.0), (math.nan, 700.0)])
+
+    def evaluated(spec):
+        success, mean_return = next(rows)
+        return {"success": success, "mean_return": mean_return, "seconds": 1.0}
+
+    monkeypatch.setattr(command, "_last_evaluation", evaluated)
+    assert main(words(tmp_path, 3, "--seeds", "1")) == 0
+    assert "trial 1, success 0.250" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_killed_trial_is_done_again(tmp_path, scripted, monkeypatch):
