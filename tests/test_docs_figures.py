@@ -285,6 +285,30 @@ def test_tuned_results_on_the_results_page_are_the_committed_ones(heading: str, 
         ]
 
 
+def test_lunar_lander_tuned_on_the_results_page_is_the_committed_one() -> None:
+    """Its starting points are the comparison's runs, at the evaluation nearest to the length of the tuned ones."""
+    tuned = summary("tuned_comparison/LunarLander", "tuned")
+    settings = json.loads((RESULTS / "tuned_comparison" / "LunarLander.json").read_text())["tuned"]
+    folders = [RESULTS / name / "LunarLander" for name in ("control_comparison", "control_rivals", "control_more_seeds")]
+    runs = {algo: seeds for (_, algo), seeds in runs_of([row for folder in folders for row in read_results(folder)]).items()}
+    shown = list(table(section(DOCS / "results.md", "## Tuned alike on LunarLander")))[1:]
+    assert {COMPARED[row[0]] for row in shown} == set(settings) == set(tuned)
+    for label, *cells in shown:
+        algo = COMPARED[label]
+        nearest = [min(run, key=lambda row: abs(row["episodes"] - 800)) for run in runs[algo].values()]
+        (start,) = csv.DictReader(summary_csv(summarize(nearest)).splitlines())
+        chosen = settings[algo]["hyperparameters"]
+        entry = read_file(algo, REPOSITORY / "benchmarks" / "hyperparams")["sppo_rl/LunarLander-v0"]
+        assert cells == [
+            measured(start)[0],
+            measured(tuned[algo])[0],
+            measured(tuned[algo])[2],
+            f"{chosen['learning_rate']:g}",
+            f"{chosen['n_epochs']} × {update_size(algo, entry) // chosen['batch_size']}",
+            f"{chosen['clip_range']}",
+        ]
+
+
 @pytest.mark.parametrize(
     ("heading", "task"),
     [("## Why PPO + BCE is ahead, once tuned", "PrecisionCartPole200"), ("## The same on Pendulum", "Pendulum")],
