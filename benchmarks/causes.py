@@ -4,8 +4,8 @@
 to SPPO, makes up for it? The baseline is the mean outcome of this very update, where SPPO's critic has to learn it with the actor's small
 learning rate; and GRPO divides by the standard deviation too, which with one group to an update is how PPO normalises its advantages.
 
-``lunar_lander_loss``: SPPO is ahead of PPO on LunarLander, untuned, and so is PPO + BCE. Is it the critic's loss, in SPPO as well? With seeds
-that the comparison has not seen.
+``lunar_lander_loss``: SPPO is ahead of PPO on LunarLander, untuned, and so is PPO + BCE. Is it the critic's loss, in SPPO as well? With
+seeds that the comparison has not seen.
 
 Episodes, evaluation episodes and starting points are those of ``control_comparison.sh``; evaluated at the beginning and the end alone.
 
