@@ -97,6 +97,11 @@ def test_hopper_with_other_seeds_on_the_results_page_is_the_committed_one() -> N
     assert {(seeds, label): cells for label, seeds, *cells in shown} == {key: measured(row)[:2] for key, row in found.items()}
 
 
+def test_the_critics_loss_on_the_results_page_is_the_committed_one() -> None:
+    shown = list(table(section(DOCS / "results.md", "## SPPO's lead on LunarLander")))[1:]
+    assert shown == [[label, *measured(row)[:2]] for label, row in summary("causes", "lunar_lander_loss").items()]
+
+
 def test_differences_on_the_results_page_are_the_committed_ones() -> None:
     claims = json.loads((RESULTS / "control_claims.json").read_text())
     found = {(row["env"], row["rival"], row["metric"]): row for row in claims["differences_from_sppo"]}
@@ -257,6 +262,13 @@ def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
     assert signed(sentence.partition("(")[0]) == approximately(of_the_loss["sppo_rl/LunarLander-v0"])
 
 
+def in_short(algo: str, task: str, chosen: dict[str, Any]) -> list[str]:
+    """What a search found."""
+    start = read_file(algo, REPOSITORY / "benchmarks" / "hyperparams")[f"sppo_rl/{task}-v0"]
+    minibatches = update_size(algo, start) // chosen["batch_size"]
+    return [f"{chosen['learning_rate']:g}", f"{chosen['n_epochs']} × {minibatches}", f"{chosen['clip_range']}"]
+
+
 @pytest.mark.parametrize(
     ("heading", "task"),
     [
@@ -274,14 +286,11 @@ def test_tuned_results_on_the_results_page_are_the_committed_ones(heading: str, 
     for label, *cells in shown:
         algo = COMPARED[label]
         chosen = settings[algo]["hyperparameters"]
-        start = read_file(algo, REPOSITORY / "benchmarks" / "hyperparams")[f"sppo_rl/{task}-v0"]
         assert cells == [
             measured(before[algo])[0],
             measured(tuned[algo])[0],
             measured(tuned[algo])[2],
-            f"{chosen['learning_rate']:g}",
-            f"{chosen['n_epochs']} × {update_size(algo, start) // chosen['batch_size']}",
-            f"{chosen['clip_range']}",
+            *in_short(algo, task, chosen),
         ]
 
 
@@ -298,14 +307,11 @@ def test_lunar_lander_tuned_on_the_results_page_is_the_committed_one() -> None:
         nearest = [min(run, key=lambda row: abs(row["episodes"] - 800)) for run in runs[algo].values()]
         (start,) = csv.DictReader(summary_csv(summarize(nearest)).splitlines())
         chosen = settings[algo]["hyperparameters"]
-        entry = read_file(algo, REPOSITORY / "benchmarks" / "hyperparams")["sppo_rl/LunarLander-v0"]
         assert cells == [
             measured(start)[0],
             measured(tuned[algo])[0],
             measured(tuned[algo])[2],
-            f"{chosen['learning_rate']:g}",
-            f"{chosen['n_epochs']} × {update_size(algo, entry) // chosen['batch_size']}",
-            f"{chosen['clip_range']}",
+            *in_short(algo, "LunarLander", chosen),
         ]
 
 
