@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import statistics
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from scipy.stats import t as student
+
 STANDARD_ERRORS = 3.0
+CONFIDENCE = 0.99
+"""Of the interval for one more run."""
 SLOWEST = 0.5
 """A ratio of speeds may fall to this share of the committed one."""
 
@@ -35,6 +41,19 @@ def near(what: str, committed: float, found: float, *errors: float) -> Check:
     """A figure with chance in it; its errors are independent standard deviations."""
     room = STANDARD_ERRORS * math.hypot(*errors)
     return Check(what, committed, committed - room, committed + room, found)
+
+
+def one_more_run(what: str, committed: Sequence[float], found: float, outcomes: int) -> Check:
+    """
+    The success of one more run, found by so many outcomes: within Student's prediction interval over the committed runs' (wide for few of
+    them: 5 standard deviations for five, 3.4 for ten) and the chance in the outcomes. One committed run leaves the chance alone.
+    """
+    count, mean = len(committed), statistics.mean(committed)
+    room = STANDARD_ERRORS * math.sqrt(mean * (1.0 - mean) / outcomes)
+    if count > 1:
+        quantile = float(student.ppf((1.0 + CONFIDENCE) / 2.0, count - 1))
+        room = math.hypot(room, quantile * math.sqrt(1.0 + 1.0 / count) * statistics.stdev(committed))
+    return Check(what, mean, mean - room, mean + room, found)
 
 
 def same(what: str, committed: float, found: float, rounding: float = 0.0) -> Check:

@@ -2,10 +2,11 @@
 
     make -C benchmarks quick          (or: python benchmarks/quick.py --only calibration tail_effect)
 
-Under 15 minutes on two cores. What does not depend on chance must come out the same. A figure with chance in it must lie within three
-standard errors of the committed one, where the error joins the spread over the committed seeds and the error of the smaller measurement
-here. A ratio of speeds must be at least half the committed one: machines differ, and other work disturbs. Results that are not committed
-yet are absent and no failure. Exits with 1 if a cell disagrees.
+Under 15 minutes on two cores. What does not depend on chance must come out the same. One more training run must end within the 99 %
+prediction interval of the committed ones; another figure with chance in it within three standard errors of the committed one, where the
+error joins the spread over the committed seeds and the error of the smaller measurement here. A ratio of speeds must be at least half the
+committed one: machines differ, and other work disturbs. Results that are not committed yet are absent and no failure. Exits with 1 if a
+cell disagrees.
 """
 
 from __future__ import annotations

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 import statistics
 import subprocess
@@ -12,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from agreement import AbsentError, Check, fast, near, read_json, same, standard_error
+from agreement import AbsentError, Check, fast, near, one_more_run, read_json, same, standard_error
 
 from sppo_rl.cores import torch_threads
 from sppo_rl.envs.reasoning import check as verify
@@ -74,11 +73,9 @@ def language_comparison(results: Path, work: Path) -> Iterator[Check]:
             if algo not in ("sppo", "ppo") or theirs.get(algo) != ours[algo]:
                 continue
             finals = [rows[-1]["success"] for rows in seeds.values()]
-            mean = statistics.mean(finals)
-            chance = math.sqrt(mean * (1.0 - mean) / (ours[algo].evaluation.count or 512))
-            spread = statistics.stdev(finals) if len(finals) > 1 else 0.0
+            outcomes = ours[algo].evaluation.count or 512
             found = read_evaluations(language_runs(work)[algo, 0] / EVALUATIONS)[-1]["success"]
-            yield near(f"{file.parent.name}, {algo}, final pass@1", mean, found, spread, chance)
+            yield one_more_run(f"{file.parent.name}, {algo}, final pass@1", finals, found, outcomes)
 
 
 def calibration(results: Path, work: Path) -> Iterator[Check]:

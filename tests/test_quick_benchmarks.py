@@ -31,6 +31,20 @@ def test_what_counts_as_agreement() -> None:
     assert not near("", 0.5, math.nan, 1.0).agrees
 
 
+def test_one_more_run_lies_within_the_prediction_interval_of_the_others() -> None:
+    from agreement import one_more_run
+
+    # mean .5, deviation .1; t(4, .995) = 4.604, times sqrt(1 + 1/5) = 5.044 deviations; of a million outcomes none matters
+    five = [0.5 - 0.1 * math.sqrt(2.0), 0.5, 0.5, 0.5, 0.5 + 0.1 * math.sqrt(2.0)]
+    check = one_more_run("", five, 0.5, 1_000_000)
+    assert check.committed == pytest.approx(0.5)
+    assert check.high - 0.5 == pytest.approx(0.5044, abs=1e-4)
+    assert 0.5 - check.low == pytest.approx(0.5044, abs=1e-4)
+    # and a single run leaves three deviations of a hundred outcomes: 3 * sqrt(.25 / 100)
+    assert one_more_run("", [0.5], 0.64, 100).agrees
+    assert not one_more_run("", [0.5], 0.66, 100).agrees
+
+
 def test_advantages_agree_with_the_committed_ones_and_not_with_others(tmp_path: Path) -> None:
     from quick_control import advantage_scaling
 
