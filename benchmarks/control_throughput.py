@@ -4,7 +4,7 @@ Both start from the shipped prior, with the same 64 x 64 networks, the same numb
 number of threads. SPPO collects whole episodes from the batched form of a task, SB3 steps a DummyVecEnv. Each repetition times one
 after the other, so that the ratio survives a machine whose speed drifts; the order alternates. Both get as many cores as threads.
 
-    python benchmarks/control_throughput.py --repeats 5 --threads 2
+    python benchmarks/control_throughput.py
 
 It also sets each phase of SPPO against its floor: stepping the environment with constant actions and nothing else, and the matrix
 products of the network and nothing else.
@@ -143,9 +143,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
     parser.add_argument("--schedules", nargs="+", default=list(SCHEDULES), choices=list(SCHEDULES))
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="aimed at for each timed call")
-    parser.add_argument("--threads", type=int, default=th.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=1.5, help="aimed at for each timed call")
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "control_throughput.json")
     arguments = parser.parse_args()
     th.set_num_threads(arguments.threads)

@@ -4,7 +4,7 @@ Copies of an environment restart as soon as their episode ends, and the collecto
 over-represented. Where failures end early, successes vanish from the batch. For each task's shipped prior this compares the success rate
 of such batches with that of batches in which N episodes are started and the same N are finished.
 
-    python benchmarks/first_finished_bias.py --batches 40
+    python benchmarks/first_finished_bias.py
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def successes(model: SequenceAlgorithm, count: int, seed: int, first_finished: b
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tasks", nargs="+", default=list(EPISODES), choices=list(EPISODES))
-    parser.add_argument("--batches", type=int, default=40)
+    parser.add_argument("--batches", type=int, default=60)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "first_finished_bias.csv")
     arguments = parser.parse_args()
     th.set_num_threads(1)

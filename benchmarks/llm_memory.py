@@ -1,7 +1,7 @@
 """Peak memory and seconds of an update: SPPO with a smaller critic beside a same-size critic, PPO and GRPO.
 
-    python benchmarks/llm_memory.py --repeats 3
-    python benchmarks/llm_memory.py --repeats 2 --device cuda
+    python benchmarks/llm_memory.py
+    python benchmarks/llm_memory.py --device cuda
 
 On a CPU a Qwen2-architecture model of 25 million parameters, with a critic of a quarter of that or of the same size; on a GPU networks of
 the shapes of Qwen2.5-1.5B and Qwen2.5-0.5B, in bfloat16. Weights are random: what the model answers does not matter, how long it takes
@@ -162,7 +162,7 @@ def summarize(found: dict[str, list[dict[str, float]]]) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", choices=list(SCALES), default="cpu")
     parser.add_argument("--one", choices=CONFIGURATIONS, help="measure this one in this process and print it")

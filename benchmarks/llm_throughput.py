@@ -6,7 +6,7 @@ times one after the other; the order alternates. TRL's calls begin after its tra
 on both sides: those of the responses, end-of-sequence included; their mean length is in the result. Beside wall-clock seconds there is the
 ratio in seconds of the processor, which other work on the machine disturbs less.
 
-    python benchmarks/llm_throughput.py --repeats 5 --updates 3 --threads 1
+    python benchmarks/llm_throughput.py
 
 It also sets our phases against their floors: generation against a bare loop over the model's own forward pass with a key-value cache at
 full batch, training against the matrix products alone.
@@ -169,9 +169,9 @@ def product_rate(model: Any, rows: int = 4096) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--updates", type=int, default=3, help="in each timed call")
-    parser.add_argument("--threads", type=int, default=th.get_num_threads())
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "llm_throughput.json")
     arguments = parser.parse_args()
     th.set_num_threads(arguments.threads)

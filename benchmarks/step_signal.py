@@ -6,7 +6,7 @@ value of single states: normalised advantages, the other form of its advantage, 
 rate. Seeds that no trial of the tuning saw; what was done before is kept in ``--work``.
 
     python benchmarks/step_signal.py --episodes 3000 --seeds 5
-    python benchmarks/step_signal.py --env sppo_rl/Pendulum-v0 --episodes 600 --seeds 10
+    python benchmarks/step_signal.py --env sppo_rl/Pendulum-v0 --episodes 600 --seeds 5
 """
 
 from __future__ import annotations

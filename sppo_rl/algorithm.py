@@ -165,15 +165,12 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         ).to(self.device)
         self.policy.check_critic(self.estimator.critic)
         self.policy_kwargs = self.policy.rebuild_kwargs(kwargs)
-        self.reference = copy_of(self.policy.actor_parameters()) if self._wants_reference() else th.zeros(0)
+        self.reference = copy_of(self.policy.actor_parameters()) if self.estimator.reference else th.zeros(0)
         """The actor's weights when training began, for estimators that ask for them."""
 
     @abstractmethod
     def _make_estimator(self) -> AdvantageEstimator:
         """Make the estimator from the parameters; it computes advantages and says which critic it needs."""
-
-    def _wants_reference(self) -> bool:
-        return bool(getattr(self.estimator, "reference", False))
 
     def _setup_learn(
         self,
@@ -183,7 +180,7 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         tb_log_name: str = "run",
         progress_bar: bool = False,
     ) -> tuple[int, Any]:
-        if self._wants_reference() and (self._n_updates == 0 or not len(self.reference)):
+        if self.estimator.reference and (self._n_updates == 0 or not len(self.reference)):
             # weights may have been loaded since construction: a prior, say, or a model that was trained without a reference
             self.reference = copy_of(self.policy.actor_parameters())
         return super()._setup_learn(total_timesteps, callback, reset_num_timesteps, tb_log_name, progress_bar)
@@ -194,7 +191,7 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         outcome = as_tensors(arrays.outcome)
         require_finite("rollout/outcome", outcome)
         self._choose_value_scale(outcome)
-        reference = self.reference if self._wants_reference() else None
+        reference = self.reference if self.estimator.reference else None
         return make_batch(self.policy, arrays, self.estimator.critic, self.group_size, greedy, reference)
 
     def _choose_value_scale(self, outcome: th.Tensor) -> None:
@@ -250,8 +247,7 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         clip_range = self.clip_range(self._current_progress_remaining)
         advantages, targets = self.estimator(batch)
         scale = self.policy.value_scale
-        in_outcome_units = getattr(self.estimator, "in_outcome_units", self.estimator.critic == "context")
-        if in_outcome_units and not scale.is_probability:
+        if self.estimator.in_outcome_units and not scale.is_probability:
             advantages = advantages / scale.std.cpu()
         require_finite("train/advantages", advantages)
         actor = ActorStep(

@@ -6,8 +6,9 @@ Each says which critic it needs, how many samples of a context, whether a greedy
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
 
 import torch as th
 
@@ -41,22 +42,27 @@ class Advantages(NamedTuple):
     """(S,) or (M, K) like the values, in outcome units; ``None`` without a critic."""
 
 
-class AdvantageEstimator(Protocol):
-    """
-    Says what it needs and computes advantages from whole episodes.
+class AdvantageEstimator(ABC):
+    """Says what it needs, and computes advantages from whole episodes."""
 
-    ``critic``: ``"none"``, ``"context"`` (one value for each sequence) or ``"decision"`` (one before each decision).
-    ``min_group_size``: the fewest samples of a context it can work with.
-    ``greedy_rollout``: whether ``batch.greedy_outcome`` must be there.
-    An estimator that also has a true attribute ``reference`` gets ``batch.reference_log_prob``. Where returns are normalised for the
-    critic, the advantages of one with a true attribute ``in_outcome_units`` (without it: of one with a critic of the context) are
-    brought to that scale.
-    """
+    critic: ClassVar[CriticKind] = "none"
+    """``"context"``: one value for each sequence; ``"decision"``: one before each decision."""
+    min_group_size: ClassVar[int] = 1
+    """The fewest samples of a context that it can work with."""
+    greedy_rollout: ClassVar[bool] = False
+    """Whether ``batch.greedy_outcome`` must be there."""
 
-    critic: ClassVar[CriticKind]
-    min_group_size: ClassVar[int]
-    greedy_rollout: ClassVar[bool]
+    @property
+    def reference(self) -> bool:
+        """Whether ``batch.reference_log_prob`` must be there: of the weights that training began with."""
+        return False
 
+    @property
+    def in_outcome_units(self) -> bool:
+        """Whether, where returns are normalised for the critic, the engine has to bring these advantages to that scale."""
+        return False
+
+    @abstractmethod
     def __call__(self, batch: EpisodeBatch) -> Advantages:
         """
         Compute the advantages.
@@ -66,14 +72,12 @@ class AdvantageEstimator(Protocol):
 
 
 @dataclass(frozen=True)
-class SequenceLevel:
+class SequenceLevel(AdvantageEstimator):
     """SPPO: the outcome less the value of the context; see :func:`residual`, :func:`standardized` and :func:`whiten_sequences`."""
 
     form: str = "residual"
     normalize: Normalization = False
     critic: ClassVar[CriticKind] = "context"
-    min_group_size: ClassVar[int] = 1
-    greedy_rollout: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.form not in ("residual", "standardized"):
@@ -106,15 +110,13 @@ class SequenceLevel:
 
 
 @dataclass(frozen=True)
-class DecisionLevel:
+class DecisionLevel(AdvantageEstimator):
     """PPO: GAE with a critic on every state (every token prefix); the critic learns the λ-return."""
 
     gamma: float = 1.0
     gae_lambda: float = 1.0
     normalize: Normalization = True
     critic: ClassVar[CriticKind] = "decision"
-    min_group_size: ClassVar[int] = 1
-    greedy_rollout: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_shares(gamma=self.gamma, gae_lambda=self.gae_lambda)
@@ -132,7 +134,7 @@ class DecisionLevel:
 
 
 @dataclass(frozen=True)
-class Hybrid:
+class Hybrid(AdvantageEstimator):
     """
     SPPO mixed with PPO; see :func:`hybrid`. One critic values every state, and its value of the first one is ``V(s)``.
 
@@ -143,8 +145,6 @@ class Hybrid:
     gae_lambda: float = 1.0
     normalize: Normalization = False
     critic: ClassVar[CriticKind] = "decision"
-    min_group_size: ClassVar[int] = 1
-    greedy_rollout: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         _check_shares(hybrid=self.alpha, gae_lambda=self.gae_lambda)
@@ -200,12 +200,10 @@ def _decisions(batch: EpisodeBatch) -> tuple[th.Tensor, th.Tensor]:
 
 
 @dataclass(frozen=True)
-class GroupNormalized:
+class GroupNormalized(AdvantageEstimator):
     """GRPO; see :func:`group_normalized`."""
 
-    critic: ClassVar[CriticKind] = "none"
     min_group_size: ClassVar[int] = 2
-    greedy_rollout: ClassVar[bool] = False
 
     def __call__(self, batch: EpisodeBatch) -> Advantages:
         """See :class:`AdvantageEstimator`."""
@@ -213,13 +211,11 @@ class GroupNormalized:
 
 
 @dataclass(frozen=True)
-class LeaveOneOut:
+class LeaveOneOut(AdvantageEstimator):
     """RLOO; see :func:`leave_one_out` and :func:`penalized`."""
 
     kl_coef: float = 0.0
-    critic: ClassVar[CriticKind] = "none"
     min_group_size: ClassVar[int] = 2
-    greedy_rollout: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_number("kl_coef", self.kl_coef)
@@ -242,11 +238,9 @@ class LeaveOneOut:
 
 
 @dataclass(frozen=True)
-class GreedyBaseline:
+class GreedyBaseline(AdvantageEstimator):
     """ReMax: the outcome less that of one greedy roll-out from the same context (Li et al., arXiv 2310.10505)."""
 
-    critic: ClassVar[CriticKind] = "none"
-    min_group_size: ClassVar[int] = 1
     greedy_rollout: ClassVar[bool] = True
 
     def __call__(self, batch: EpisodeBatch) -> Advantages:

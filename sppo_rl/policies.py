@@ -282,5 +282,5 @@ def as_sequence_policy(policy_class: type[BasePolicy]) -> type[SequencePolicy]:
         return type(policy_class.__name__, (SequenceActorCritic, policy_class), {"__module__": policy_class.__module__})
     raise ValueError(
         f"{policy_class.__name__} is no policy for this algorithm: pass 'MlpPolicy', 'CnnPolicy', 'MultiInputPolicy', or a subclass of "
-        "sppo_rl.policies.SequencePolicy or of stable_baselines3's ActorCriticPolicy."
+        "sppo_rl.sequence_policy.SequencePolicy or of stable_baselines3's ActorCriticPolicy."
     )

@@ -91,16 +91,19 @@ def test_a_kill_while_a_checkpoint_is_written(function: str, at: int, processes:
 
 def test_a_kill_from_outside_at_random_times(processes: Processes, tmp_path: Path) -> None:
     """Writing takes a large part of this run: 3 MB after every update."""
-    started = time.perf_counter()
     expected, _ = processes.reference("big")
-    duration = time.perf_counter() - started
+    started = time.perf_counter()
+    # the reference counts events, and the first process of all waits for the others to be there
+    assert processes.train("big", tmp_path / "timed") == 0
+    duration, folder = time.perf_counter() - started, tmp_path / "killed"
     rng = np.random.default_rng(0)
-    for _ in range(4):
-        if processes.train("big", tmp_path, kill_after=0.05 + rng.uniform(0.0, 0.4 * duration)) == 0:
+    for kills in range(4):
+        if processes.train("big", folder, kill_after=rng.uniform(0.1, 0.8) * duration) == 0:
+            assert kills, "it was done before it could be killed"
             break
     else:
-        assert processes.train("big", tmp_path) == 0
-    assert_identical(result(tmp_path), expected)
+        assert processes.train("big", folder) == 0
+    assert_identical(result(folder), expected)
 
 
 # ---------------------------------------------------------------- damaged files

@@ -85,7 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
-    parser = build_parser(command)
+    try:
+        parser = build_parser(command)
+    except ImportError as error:
+        print(f"sppo-rl {command}: {_with_extras(error)}", file=sys.stderr)
+        return 1
     arguments = parser.parse_args(words)
     if command is None:
         parser.print_help()
@@ -95,17 +99,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = int(arguments.run(arguments) or 0)
         sys.stdout.flush()
         return status
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return 1
-        # what the user asked for cannot be, a run's numbers are not finite, or a file cannot be written: the message says all there is
+        # what the user asked for cannot be, a run's numbers are not finite, a file cannot be written, or a package is not there: the
+        # message says all there is
         if arguments.traceback:
             traceback.print_exc()
-        print(f"sppo-rl {command}: {error}", file=sys.stderr)
+        print(f"sppo-rl {command}: {_with_extras(error) if isinstance(error, ImportError) else error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\nsppo-rl {command}: interrupted.", file=sys.stderr)
         return 130
+
+
+def _with_extras(error: ImportError) -> str:
+    """What is missing, and where it comes from, unless the message says so itself."""
+    if "pip install" in str(error):
+        return str(error)
+    return (
+        f"{str(error).rstrip('.')}. Commands need the extra [zoo], and [control] for control tasks or [llm] for language models: "
+        "pip install -e '.[control,llm,zoo]'"
+    )
 
 
 def _nobody_reads() -> bool:

@@ -107,8 +107,8 @@ class MathReasoningVecEnv(BatchedVecEnv):
         :return: observations (n, …) under the keys of the observation space
         """
         everyone = len(indices) == self.num_envs
-        if everyone and self._unanswered is not None:
-            # SB3 resets once before an algorithm does: problems that nobody answered are dealt again
+        if self._unanswered is not None:
+            # SB3 resets all once before an algorithm resets those it wants: problems that nobody answered are dealt again
             self.set_state(self._unanswered)
         seedless = all(seed is None for seed in seeds)
         self._unanswered = self.get_state() if everyone and seedless else None

@@ -25,7 +25,10 @@ from sppo_rl.zoo.results import provenance
 from sppo_rl.zoo.running.quiet import no_transformers_bars
 
 if TYPE_CHECKING:
-    from sppo_rl.zoo.language.prior import Recipe
+    from transformers import PreTrainedModel
+
+    from sppo_rl.envs.reasoning.bandit import ReasoningTask
+    from sppo_rl.zoo.language.prior import Recipe, Stage
     from sppo_rl.zoo.language.prior_card import LanguagePriorCard
 
 CARD_SEED = 3
@@ -57,8 +60,7 @@ def pretrain(
     """
     from sppo_rl.envs.reasoning.bandit import ReasoningTask
     from sppo_rl.zoo.language import prior as llm_prior
-    from sppo_rl.zoo.language.chains import DIGITS, MAX_PROMPT_TOKENS, TERMS, chain_problems
-    from sppo_rl.zoo.language.prior_card import LanguagePriorCard
+    from sppo_rl.zoo.language.chains import MAX_PROMPT_TOKENS, chain_problems
 
     if not 0.0 < target <= 1.0:
         raise UsageError(f"The target is a success rate between 0 and 1, got {target}.")
@@ -69,12 +71,6 @@ def pretrain(
         raise UsageError(f"There is no recipe of a prior {prior!r}.{suggestion(prior, known)} Known: {', '.join(known)}.")
     recipe = recipe or known[prior]
     named = [] if prior == llm_prior.NAME else ["--prior", prior]
-    start = f"From {recipe.start}: " if recipe.start else ""
-    written = (
-        "(sums written out digit by digit)"
-        if recipe.passes == 1
-        else f"(sums written out digit by digit, {recipe.passes} times)"
-    )
     # the order of sums, and so the weights, would depend on the number of threads
     with torch_threads(1):
         training = chain_problems(recipe.problems, seed=seed)
@@ -95,32 +91,10 @@ def pretrain(
         report(f"wrote {folder}; measuring it on {problems:,} problems, sampled and greedy")
         held_out = chain_problems(problems, seed=CARD_SEED, held_out=True)
         task = ReasoningTask(held_out, tokenizer, MAX_PROMPT_TOKENS, recipe.max_new_tokens)
-        config = model.config
-        card = LanguagePriorCard(
-            task=f"reasoning_gym chain_sum, {TERMS[0]} to {TERMS[1]} terms of {DIGITS[0]} or {DIGITS[1]} digits",
-            command=shlex.join(
-                ["sppo-rl", "pretrain-llm", *named, "--target", f"{target:g}", "--seed", str(seed), "-o", str(output)]
-            ),
-            date=provenance.today(),
-            network=(
-                f"Qwen2, width {config.hidden_size}, {config.num_hidden_layers} layers, {config.num_attention_heads} heads, "
-                f"{config.vocab_size} tokens (characters)"
-            ),
-            parameters=sum(parameter.numel() for parameter in model.parameters()),
-            demonstrations=(
-                f"{recipe.problems:,} problems, drawn with replacement; {recipe.direct:.0%} answered directly, the others by chains "
-                f"{written}, all of them right"
-            ),
-            imitation=(
-                f"{start}AdamW {recipe.learning_rate:g}, {stage.step:,} steps of at most {recipe.tokens_per_step:,} tokens, last step's "
-                f"loss {stage.loss:.3f} nats a token"
-            ),
-            target=target,
-            sampled=llm_prior.measure(model, task, seed=CARD_SEED),
-            greedy=llm_prior.measure(model, task, seed=CARD_SEED, greedy=True),
-            seed=CARD_SEED,
-            versions=provenance.versions(("torch", "transformers", "reasoning-gym")),
+        command = shlex.join(
+            ["sppo-rl", "pretrain-llm", *named, "--target", f"{target:g}", "--seed", str(seed), "-o", str(output)]
         )
+        card = _card(model, stage, recipe, task, target, command)
         task.close()
     card.write(folder)
     report(f"pass@1 {card.sampled.rate:.3f} sampled, {card.greedy.rate:.3f} greedy")
@@ -155,3 +129,39 @@ def run(arguments: argparse.Namespace) -> int:
     """
     pretrain(arguments.target, arguments.seed, arguments.output, arguments.problems, prior=arguments.prior)
     return 0
+
+
+def _card(
+    model: PreTrainedModel, stage: Stage, recipe: Recipe, task: ReasoningTask, target: float, command: str
+) -> LanguagePriorCard:
+    """Measure the model on the problems of the task."""
+    from sppo_rl.zoo.language import prior as llm_prior
+    from sppo_rl.zoo.language.chains import DIGITS, TERMS
+    from sppo_rl.zoo.language.prior_card import LanguagePriorCard
+
+    config = model.config
+    times = "" if recipe.passes == 1 else f", {recipe.passes} times"
+    start = f"From {recipe.start}: " if recipe.start else ""
+    return LanguagePriorCard(
+        task=f"reasoning_gym chain_sum, {TERMS[0]} to {TERMS[1]} terms of {DIGITS[0]} or {DIGITS[1]} digits",
+        command=command,
+        date=provenance.today(),
+        network=(
+            f"Qwen2, width {config.hidden_size}, {config.num_hidden_layers} layers, {config.num_attention_heads} heads, "
+            f"{config.vocab_size} tokens (characters)"
+        ),
+        parameters=sum(parameter.numel() for parameter in model.parameters()),
+        demonstrations=(
+            f"{recipe.problems:,} problems, drawn with replacement; {recipe.direct:.0%} answered directly, the others by chains "
+            f"(sums written out digit by digit{times}), all of them right"
+        ),
+        imitation=(
+            f"{start}AdamW {recipe.learning_rate:g}, {stage.step:,} steps of at most {recipe.tokens_per_step:,} tokens, last step's "
+            f"loss {stage.loss:.3f} nats a token"
+        ),
+        target=target,
+        sampled=llm_prior.measure(model, task, seed=CARD_SEED),
+        greedy=llm_prior.measure(model, task, seed=CARD_SEED, greedy=True),
+        seed=CARD_SEED,
+        versions=provenance.versions(("torch", "transformers", "reasoning-gym")),
+    )

@@ -27,11 +27,10 @@ from sppo_rl.zoo.running.runs import RunSpec, read_config
 from sppo_rl.zoo.running.runs import run as train_run
 from sppo_rl.zoo.settings.hyperparameters import parse_overrides, read_entry
 from sppo_rl.zoo.shipped.agent import AgentCard
+from sppo_rl.zoo.shipped.card import CARD_SEED
 from sppo_rl.zoo.shipped.prior import actor_weights, write_weights
 from sppo_rl.zoo.shipped.prior_card import SuccessRate
 
-CARD_SEED = 2_000_000
-"""Of the episodes on the card."""
 CARD_EPISODES = 2000
 """For each rate on the card, unless asked for otherwise."""
 
@@ -116,14 +115,9 @@ def run(arguments: argparse.Namespace) -> int:
         return SuccessRate(0 if found is None else int(found.sum()), arguments.card_episodes, CARD_SEED)
 
     last = evaluation.rows[-1]
-    words = ["sppo-rl", "train-agent", "--algo", spec.algo, "--env", spec.env_id, "--episodes", str(spec.episodes)]
-    words += [] if arguments.prior is None else ["--from-prior" if arguments.prior else "--no-prior"]
-    words += ["--seed", str(spec.seed), *(["--hyperparams", *arguments.hyperparams] if arguments.hyperparams else [])]
-    words += ["--conf-file", str(arguments.conf_file)] if arguments.conf_file else []
-    words += ["-n", str(arguments.card_episodes)] if arguments.card_episodes != CARD_EPISODES else []
     card = AgentCard(
         env_id=spec.env_id,
-        command=shlex.join([*words, "-o", str(arguments.output)]),
+        command=_command(spec, arguments),
         date=provenance.today(),
         algo=spec.algo,
         hyperparameters=spec.hyperparameters().kwargs,
@@ -141,3 +135,13 @@ def run(arguments: argparse.Namespace) -> int:
     card.write(path)
     print(f"wrote {path}: sampled {card.sampled}, greedy {card.greedy}")
     return 0
+
+
+def _command(spec: RunSpec, arguments: argparse.Namespace) -> str:
+    """What makes the same file again."""
+    words = ["sppo-rl", "train-agent", "--algo", spec.algo, "--env", spec.env_id, "--episodes", str(spec.episodes)]
+    words += [] if arguments.prior is None else ["--from-prior" if arguments.prior else "--no-prior"]
+    words += ["--seed", str(spec.seed), *(["--hyperparams", *arguments.hyperparams] if arguments.hyperparams else [])]
+    words += ["--conf-file", str(arguments.conf_file)] if arguments.conf_file else []
+    words += ["-n", str(arguments.card_episodes)] if arguments.card_episodes != CARD_EPISODES else []
+    return shlex.join([*words, "-o", str(arguments.output)])

@@ -219,13 +219,15 @@ def best_entry(study: optuna.Study, spec: RunSpec) -> tuple[dict[str, Any], str]
     before = next(
         (trial.value for trial in study.trials if trial.user_attrs.get("settings_before") and trial.value is not None), None
     )
+    # killed and failed trials have numbers too, and do not count for the budget
+    counted = [trial.number for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
     words = ["sppo-rl", "tune", "--algo", spec.algo, "--env", spec.env_id]
-    words += ["--trials", str(states.count("COMPLETE") + states.count("PRUNED")), "--episodes", str(spec.episodes)]
+    words += ["--trials", str(len(counted)), "--episodes", str(spec.episodes)]
     words += ["--seeds", str(seeds), "--eval-episodes", str(spec.eval_episodes)]
     words += [] if spec.prior is None else ["--from-prior" if spec.prior else "--no-prior"]
     return entry, (
-        f"{shlex.join(words)}, {provenance.describe()['date']}: trial {best.number}, {measure} {best.value:.3f}; the settings before "
-        f"{'failed' if before is None else f'{before:.3f}'}; {states.count('PRUNED')} pruned"
+        f"{shlex.join(words)}, {provenance.describe()['date']}: trial {counted.index(best.number)}, {measure} {best.value:.3f}; "
+        f"the settings before {'failed' if before is None else f'{before:.3f}'}; {states.count('PRUNED')} pruned"
     )
 
 

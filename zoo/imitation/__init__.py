@@ -1,1 +1,1 @@
-"""How control priors are made: ``experts``, their ``demonstrations``, and ``cloning`` of these."""
+"""How control priors are made: ``experts``, their ``demonstrations``, ``cloning`` of these; ``priors``: each task's recipe, the whole."""

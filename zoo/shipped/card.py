@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+CARD_SEED = 2_000_000
+"""Of the episodes on a card: none of them has chosen what the card is about."""
+
 
 @dataclass(frozen=True)
 class Card(ABC):

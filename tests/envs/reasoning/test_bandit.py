@@ -354,3 +354,15 @@ def test_problems_that_nobody_answered_are_dealt_again(tokenizer: Any) -> None:
     # an answered problem is not taken back, and seeds that were seen get theirs again
     assert env.reset_subset(np.arange(5), [80, 81, 82, 83, 84])["problem_id"].ravel().tolist() == second
     env.close()
+
+
+def test_fewer_episodes_than_copies_pose_every_problem_of_a_pass(tokenizer: Any) -> None:
+    env = batch(tokenizer, num_envs=4)
+    env.reset()
+    posed = []
+    for seed in range(0, 10, 2):
+        problems = env.reset_subset(np.arange(2), [seed, seed + 1])["problem_id"].ravel()
+        posed += problems.tolist()
+        env.step_subset(np.arange(2), right_answers(env, problems))
+    assert sorted(posed) == list(range(10))
+    env.close()

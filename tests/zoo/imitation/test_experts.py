@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from sppo_rl.episodes import EpisodeArrays
-from sppo_rl.zoo.commands.pretrain import RECIPES
 from sppo_rl.zoo.imitation import experts
 from sppo_rl.zoo.imitation.demonstrations import Expert, demonstrate, keep_successes
+from sppo_rl.zoo.imitation.priors import RECIPES
 
 SCRIPTED = [(env_id, recipe.expert) for env_id, recipe in RECIPES.items() if recipe.expert is not None]
 

@@ -18,7 +18,7 @@ import sppo_rl.zoo as zoo
 from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
 from sppo_rl.evaluation import evaluate, wilson_interval
 from sppo_rl.zoo.cli import main
-from sppo_rl.zoo.commands.pretrain import RECIPES
+from sppo_rl.zoo.imitation.priors import RECIPES
 from sppo_rl.zoo.shipped.prior import FOLDER, actor_weights, copy_weights, read_weights, write_weights
 from sppo_rl.zoo.shipped.prior_card import PriorCard, SuccessRate
 

@@ -9,7 +9,7 @@ import pytest
 
 import sppo_rl.zoo as zoo
 from sppo_rl.zoo.cli import main
-from sppo_rl.zoo.commands.pretrain import RECIPES, pretrain
+from sppo_rl.zoo.imitation.priors import RECIPES, make_prior
 from sppo_rl.zoo.names import UsageError
 from sppo_rl.zoo.shipped.prior import actor_weights, read_weights
 from sppo_rl.zoo.shipped.prior_card import PriorCard
@@ -20,7 +20,7 @@ TINY = replace(RECIPES[CART], attempts=16, steps_between=50, max_steps=500, sele
 
 def make(folder: Path, seed: int = 0, target: float = 0.1) -> tuple[PriorCard, Path, list[str]]:
     lines: list[str] = []
-    card = pretrain(CART, target, seed, folder, episodes=50, recipe=TINY, report=lines.append)
+    card = make_prior(CART, target, seed, folder, episodes=50, recipe=TINY, report=lines.append)
     return card, folder / "sppo_rl-PrecisionCartPole200-v0.npz", lines
 
 
@@ -44,16 +44,16 @@ def test_same_command_and_seed_make_the_same_file(tmp_path: Path) -> None:
 def test_a_target_out_of_reach_is_said(tmp_path: Path) -> None:
     lines: list[str] = []
     recipe = replace(TINY, max_steps=50)
-    card = pretrain(CART, 1.0, 0, tmp_path, episodes=10, recipe=recipe, report=lines.append)
+    card = make_prior(CART, 1.0, 0, tmp_path, episodes=10, recipe=recipe, report=lines.append)
     assert any("the target 1 was not reached in 50 steps" in line for line in lines)
     assert card.target == 1.0
 
 
 def test_wrong_arguments_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="between 0 and 1, got 25"):
-        pretrain(CART, 25, output=tmp_path)
+        make_prior(CART, 25, output=tmp_path)
     with pytest.raises(UsageError, match="at least 10 episodes, got 3"):
-        pretrain(CART, 0.2, output=tmp_path, episodes=3)
+        make_prior(CART, 0.2, output=tmp_path, episodes=3)
     assert main(["pretrain", "--env", "sppo_rl/Pendlum-v0", "-o", str(tmp_path)]) == 1
     assert "Did you mean 'sppo_rl/Pendulum-v0'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
