@@ -132,7 +132,8 @@ def test_a_pipe_to_another_process_that_breaks_is_reported(monkeypatch, capsys):
     ("words", "package"),
     [(["tune", "--env", CARTPOLE, "--trials", "1", "--episodes", "8"], "optuna"), (["envs"], "rich.console")],
 )
-def test_a_package_that_is_not_installed_is_named_with_its_extra(words, package, monkeypatch, capsys):
+def test_a_package_that_is_not_installed_is_named_with_its_extra(words, package, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     monkeypatch.delitem(sys.modules, f"sppo_rl.zoo.commands.{words[0]}", raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     assert main(words) == 1
