@@ -58,7 +58,7 @@ class SequenceAlgorithm(EpisodicAlgorithm):
     :param importance_cap: weigh each decision's surrogate by the policy's probability over that of the sampler, at most this
         (:func:`~sppo_rl.losses.truncated_importance`); for samplers that report theirs, which a language model's generator does.
         ``None`` for no correction
-    :param max_episode_steps: cap for environments that set no limit of their own: a longer episode is cut there and counts as
+    :param max_episode_steps: a longer episode is cut there, with a warning, whatever limit the environment has, and counts as
         ended with the return it has
     :param use_sde: gSDE exploration as in SB3
     :param sde_sample_freq: environment steps between new gSDE matrices; -1 for once an update
@@ -144,6 +144,11 @@ class SequenceAlgorithm(EpisodicAlgorithm):
 
     def _setup_model(self) -> None:
         """Check the parameters, seed everything and build the networks."""
+        if not hasattr(self, "observation_space"):
+            raise ValueError(
+                f"{type(self).__name__} needs an environment or its id, got env=None; without one a model can only be loaded "
+                f"({type(self).__name__}.load)."
+            )
         self.estimator = self._make_estimator()
         check_parameters(self)
         check_spaces(self.observation_space, self.action_space)

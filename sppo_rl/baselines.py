@@ -10,7 +10,7 @@ from typing import Any
 from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv
 
-from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.algorithm import FloatOrSchedule, SequenceAlgorithm
 from sppo_rl.estimators import DecisionLevel, GreedyBaseline, GroupNormalized, LeaveOneOut, Normalization
 
 
@@ -22,6 +22,7 @@ class PPO(SequenceAlgorithm):
 
     :param policy: as in :class:`~sppo_rl.algorithm.SequenceAlgorithm`
     :param env: as there
+    :param learning_rate: as there
     :param gamma: discount; 1 as in the paper's runs
     :param gae_lambda: λ of GAE; 1 as in the paper's runs
     :param normalize_advantage: shift and scale the advantages of an update to mean 0 and deviation 1, as SB3 and verl do; ``"center"``
@@ -34,6 +35,7 @@ class PPO(SequenceAlgorithm):
         self,
         policy: str | type[BasePolicy],
         env: GymEnv | str | None,
+        learning_rate: FloatOrSchedule = 1e-3,
         gamma: float = 1.0,
         gae_lambda: float = 1.0,
         normalize_advantage: Normalization = True,
@@ -43,7 +45,7 @@ class PPO(SequenceAlgorithm):
         self.gamma = gamma
         self.gae_lambda = gae_lambda
         self.normalize_advantage = normalize_advantage
-        super().__init__(policy, env, critic_loss=critic_loss, **kwargs)
+        super().__init__(policy, env, learning_rate, critic_loss=critic_loss, **kwargs)
 
     def _make_estimator(self) -> DecisionLevel:
         return DecisionLevel(self.gamma, self.gae_lambda, self.normalize_advantage)
@@ -55,12 +57,20 @@ class GRPO(SequenceAlgorithm):
 
     :param policy: as in :class:`~sppo_rl.algorithm.SequenceAlgorithm`
     :param env: as there
+    :param learning_rate: as there
     :param group_size: episodes that start from the same state; 8 in the paper
     :param kwargs: the engine's other parameters; those of the critic have no effect
     """
 
-    def __init__(self, policy: str | type[BasePolicy], env: GymEnv | str | None, group_size: int = 8, **kwargs: Any):
-        super().__init__(policy, env, group_size=group_size, **kwargs)
+    def __init__(
+        self,
+        policy: str | type[BasePolicy],
+        env: GymEnv | str | None,
+        learning_rate: FloatOrSchedule = 1e-3,
+        group_size: int = 8,
+        **kwargs: Any,
+    ):
+        super().__init__(policy, env, learning_rate, group_size=group_size, **kwargs)
 
     def _make_estimator(self) -> GroupNormalized:
         return GroupNormalized()
@@ -72,6 +82,7 @@ class RLOO(SequenceAlgorithm):
 
     :param policy: as in :class:`~sppo_rl.algorithm.SequenceAlgorithm`
     :param env: as there
+    :param learning_rate: as there
     :param group_size: episodes that start from the same state. The paper takes 5, which 16 episodes cannot be divided by; so 4.
     :param kl_coef: β of a penalty in the reward on the distance from the policy that training began with; see
         :func:`~sppo_rl.advantages.penalized`. Above 0 it keeps a copy of the actor's weights.
@@ -82,12 +93,13 @@ class RLOO(SequenceAlgorithm):
         self,
         policy: str | type[BasePolicy],
         env: GymEnv | str | None,
+        learning_rate: FloatOrSchedule = 1e-3,
         group_size: int = 4,
         kl_coef: float = 0.0,
         **kwargs: Any,
     ):
         self.kl_coef = kl_coef
-        super().__init__(policy, env, group_size=group_size, **kwargs)
+        super().__init__(policy, env, learning_rate, group_size=group_size, **kwargs)
 
     def _make_estimator(self) -> LeaveOneOut:
         return LeaveOneOut(self.kl_coef)
@@ -101,9 +113,6 @@ class ReMax(SequenceAlgorithm):
     :param env: as there
     :param kwargs: the engine's other parameters; those of the critic have no effect
     """
-
-    def __init__(self, policy: str | type[BasePolicy], env: GymEnv | str | None, **kwargs: Any):
-        super().__init__(policy, env, **kwargs)
 
     def _make_estimator(self) -> GreedyBaseline:
         return GreedyBaseline()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import csv
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback, ProgressBarCallback
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -27,6 +30,20 @@ class ProgressBar(ProgressBarCallback):
         self.pbar.update(self.model.num_timesteps - self._shown)
         self._shown = self.model.num_timesteps
         return True
+
+
+@dataclass
+class _Moment:
+    """Where a model's counters stand: what several callbacks would otherwise count twice."""
+
+    counted_at: int = -1
+    """Time steps of the model when episodes were counted last."""
+    resumed_at: float = 0.0
+    """When training went on after the last tick or evaluation; of ``time.perf_counter``."""
+
+
+_MOMENTS: WeakKeyDictionary[BaseAlgorithm, _Moment] = WeakKeyDictionary()
+"""Beside the models and not in them: no model is saved with a clock that means nothing afterwards."""
 
 
 class EvaluationCallback(BaseCallback):
@@ -96,7 +113,7 @@ class EvaluationCallback(BaseCallback):
         self.rows: list[dict[str, float]] = []
         self._over = False
 
-    # Counters live on the model, so that a saved model carries them into the run that goes on from it.
+    # Counters live on the model, so that a saved model carries them into the run that goes on from it. Several callbacks share them.
 
     @property
     def episodes(self) -> int:
@@ -110,12 +127,19 @@ class EvaluationCallback(BaseCallback):
 
     @property
     def _counters(self) -> dict[str, float]:
-        counters: dict[str, float] = self.model.__dict__.setdefault("_run_counters", {"episodes": 0, "seconds": 0.0})
+        # without a callback before, there is only what the algorithm itself has counted
+        begun = {"episodes": getattr(self.model, "num_episodes", 0), "seconds": 0.0}
+        counters: dict[str, float] = self.model.__dict__.setdefault("_run_counters", begun)
         return counters
+
+    @property
+    def _moment(self) -> _Moment:
+        return _MOMENTS.setdefault(self.model, _Moment())
 
     def _on_training_start(self) -> None:
         if self.model.num_timesteps == 0:
             self._counters.update(episodes=0, seconds=0.0)
+        self._moment.counted_at = -1
         self.rows = self.read_rows() if self.model.num_timesteps else []
         self._write_rows()
         if self.stop_after_episodes is not None and hasattr(self.model, "episode_budget"):
@@ -123,7 +147,7 @@ class EvaluationCallback(BaseCallback):
         self._venv = make_evaluation_env(self.model, self.env, self.n_episodes, self.seed)
         self._next = 0.0 if not self.rows else self._following(self.rows[-1][self.unit])
         self._evaluated_update = -1
-        self._resumed_at = time.perf_counter()
+        self._moment.resumed_at = time.perf_counter()
 
     def _on_rollout_start(self) -> None:
         self._tick()
@@ -132,7 +156,9 @@ class EvaluationCallback(BaseCallback):
         self._over = self.stop_after_episodes is not None and self.episodes >= self.stop_after_episodes
 
     def _on_step(self) -> bool:
-        self._counters["episodes"] += int(np.sum(self.locals["dones"]))
+        if self._moment.counted_at != self.model.num_timesteps:
+            self._moment.counted_at = self.model.num_timesteps
+            self._counters["episodes"] += int(np.sum(self.locals["dones"]))
         return not self._over
 
     def _on_training_end(self) -> None:
@@ -151,8 +177,8 @@ class EvaluationCallback(BaseCallback):
 
     def _tick(self) -> None:
         now = time.perf_counter()
-        self._counters["seconds"] += now - self._resumed_at
-        self._resumed_at = now
+        self._counters["seconds"] += now - self._moment.resumed_at
+        self._moment.resumed_at = now
 
     def _evaluate(self) -> None:
         sampled = evaluate(self.model, self._venv, self.n_episodes, deterministic=False, seed=self.seed)
@@ -182,7 +208,7 @@ class EvaluationCallback(BaseCallback):
             )
         self._next = self._following(self._progress())
         self._evaluated_update = self.model._n_updates
-        self._resumed_at = time.perf_counter()
+        self._moment.resumed_at = time.perf_counter()
 
     def _row(self, sampled: Evaluation, greedy: Evaluation) -> dict[str, float]:
         """What goes into the file: a value for each of :attr:`COLUMNS`."""

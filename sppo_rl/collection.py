@@ -155,6 +155,10 @@ class _Round(ABC):
             else:
                 put(self.observations, rows, new_observations)
             finished = ends.nonzero()[0]
+            if finished.size:
+                infos = list(infos)
+                for k in finished:
+                    infos[k] = self._with_statistics(infos[k], int(index[k]))
             proceed = on_step(
                 {
                     "new_obs": new_observations,
@@ -163,9 +167,7 @@ class _Round(ABC):
                     "dones": ends,
                     "infos": infos,
                     "env_indices": index,
-                    "finished_infos": [self._with_statistics(infos[k], int(index[k])) for k in finished]
-                    if finished.size
-                    else [],
+                    "finished_infos": [infos[k] for k in finished],
                     "num_cut": int((~dones[finished]).sum()) if finished.size else 0,
                 }
             )
@@ -236,11 +238,14 @@ class _OrdinaryRound(_Round):
     def step(
         self, index: np.ndarray, actions: np.ndarray, to_env: Callable[[np.ndarray], np.ndarray]
     ) -> tuple[Arrays, np.ndarray, np.ndarray, list[dict[str, Any]]]:
-        if len(index) == self.env.num_envs:
-            self.actions = to_env(actions)
-        else:
-            # a copy beyond its quota repeats its last action; nobody reads what comes of it
-            self.actions[index] = to_env(actions).reshape((-1, *self.actions.shape[1:]))
+        chosen = to_env(actions)
+        if len(index) < self.env.num_envs:
+            # a copy beyond its quota repeats its last action; nobody reads what comes of it. Always a new array: environments may keep
+            # the row that they were given the step before.
+            repeated = self.actions.astype(np.result_type(self.actions, chosen))
+            repeated[index] = chosen.reshape((-1, *repeated.shape[1:]))
+            chosen = repeated
+        self.actions = chosen
         observations, rewards, dones, infos = self.env.step(self.actions)
         if not infos:  # some VecEnvs give none while no episode has ended
             infos = [{}] * self.env.num_envs

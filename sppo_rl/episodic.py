@@ -70,7 +70,8 @@ class EpisodicAlgorithm(BaseAlgorithm):
         device: th.device | str,
     ):
         # what is no number of episodes is named when the model is set up
-        copies = max(n_episodes, 1) if isinstance(n_episodes, int | np.integer) else 1
+        named = isinstance(n_episodes, int | np.integer) and not isinstance(n_episodes, bool)
+        copies = max(n_episodes, 1) if named else 1
         env = _in_own_form(env, copies)
         super().__init__(
             policy=policy,

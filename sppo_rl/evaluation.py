@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import random
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,15 +22,23 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.distributions import StateDependentNoiseDistribution
-from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.env_util import is_wrapped, make_vec_env
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import ActorCriticPolicy
-from stable_baselines3.common.vec_env import VecEnv, VecNormalize, is_vecenv_wrapped, unwrap_vec_normalize
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    VecEnv,
+    VecNormalize,
+    VecTransposeImage,
+    is_vecenv_wrapped,
+    unwrap_vec_normalize,
+)
 
 from sppo_rl.collection import LONGEST_EPISODE, Sampler, collect_episodes
 from sppo_rl.episodes import Arrays
 from sppo_rl.numpy_actor import NumpyActor
 from sppo_rl.sequence_policy import SequencePolicy
-from sppo_rl.vec_env import has_batched_form, has_batched_method, in_batched_form, make_batched
+from sppo_rl.vec_env import BatchedVecEnv, has_batched_form, has_batched_method, in_batched_form, make_batched
 
 BATCHED_COPIES = 64
 """
@@ -146,13 +155,14 @@ def evaluate(
     :param n_episodes: how many
     :param deterministic: the most likely actions instead of samples
     :param seed: of initial states and of the sampled actions
-    :return: outcomes, lengths and successes
+    :return: outcomes, lengths and successes. An episode is cut after the model's ``max_episode_steps`` (10,000 where it has none), with a
+        warning.
     :raises ValueError: if ``n_episodes`` is not positive
     """
     if n_episodes < 1:
         raise ValueError(f"n_episodes must be at least 1, got {n_episodes}.")
     venv = make_evaluation_env(model, env, n_episodes, seed)
-    with _generators_untouched(seed), _policy_untouched(model), _statistics_frozen(venv):
+    with _generators_untouched(seed, model.action_space), _policy_untouched(model), _statistics_frozen(venv):
         try:
             return _play(model, venv, evaluation_seeds(n_episodes, seed), deterministic, np.random.default_rng([seed, 1]))
         finally:
@@ -170,34 +180,44 @@ def make_evaluation_env(model: BaseAlgorithm, env: str | gym.Env | VecEnv, n_epi
     :param seed: of what the copies that an environment makes share, such as the order of problems
     :return: what :func:`evaluate` steps; an environment that is ready is returned as it is
     """
-    venv: VecEnv | gym.Env
-    if has_batched_method(env):
-        batch = in_batched_form(env, min(n_episodes, BATCHED_COPIES))
-        # earlier resets of the environment must not decide which problems an evaluation poses
-        batch.seed(seed)
-        venv = batch
-    elif not isinstance(env, str):
-        venv = env
-    elif has_batched_form(env):
-        venv = make_batched(env, min(n_episodes, BATCHED_COPIES))
-    else:
-        venv = make_vec_env(env, n_envs=min(n_episodes, ORDINARY_COPIES))
-    wrapped: VecEnv = model._wrap_env(venv, verbose=0)
-    trained = model.get_vec_normalize_env()
-    if trained is not None and not is_vecenv_wrapped(wrapped, VecNormalize):
-        wrapped = VecNormalize(
-            wrapped, training=False, norm_obs=trained.norm_obs, norm_reward=False, clip_obs=trained.clip_obs,
+    with _generators_untouched(seed, model.action_space):
+        venv = _as_vec_env(env, n_episodes, seed)
+        trained = model.get_vec_normalize_env()
+        if trained is None or is_vecenv_wrapped(venv, VecNormalize):
+            return model._wrap_env(venv, verbose=0)
+        if is_vecenv_wrapped(trained.venv, VecTransposeImage):
+            venv = model._wrap_env(venv, verbose=0)
+        normalized = VecNormalize(
+            venv, training=False, norm_obs=trained.norm_obs, norm_reward=False, clip_obs=trained.clip_obs,
             epsilon=trained.epsilon, norm_obs_keys=trained.norm_obs_keys,
         )  # fmt: skip
         # shared, not copied: a later evaluation on the same environment sees the statistics of that moment
         if trained.norm_obs:
-            wrapped.obs_rms = trained.obs_rms
-    return wrapped
+            normalized.obs_rms = trained.obs_rms
+        return model._wrap_env(normalized, verbose=0)
+
+
+def _as_vec_env(env: str | gym.Env | VecEnv, n_episodes: int, seed: int) -> VecEnv:
+    """Copies of the environment, as many as :func:`make_evaluation_env` says."""
+    if has_batched_method(env):
+        batch: BatchedVecEnv = in_batched_form(env, min(n_episodes, BATCHED_COPIES))
+        # earlier resets of the environment must not decide which problems an evaluation poses
+        batch.seed(seed)
+        return batch
+    if isinstance(env, VecEnv):
+        return env
+    if not isinstance(env, str):
+        monitored = env if is_wrapped(env, Monitor) else Monitor(env)
+        return DummyVecEnv([lambda: monitored])
+    if has_batched_form(env):
+        return make_batched(env, min(n_episodes, BATCHED_COPIES))
+    return make_vec_env(env, n_envs=min(n_episodes, ORDINARY_COPIES), seed=seed)
 
 
 def _play(model: BaseAlgorithm, env: VecEnv, seeds: np.ndarray, deterministic: bool, rng: np.random.Generator) -> Evaluation:
     """Play the seeds in rounds of one episode for each copy, which bounds the memory and gives each episode its own seed."""
-    outcomes, lengths, infos = [], [], []
+    outcomes, lengths, infos, cut = [], [], [], 0
+    limit = getattr(model, "max_episode_steps", LONGEST_EPISODE)
     reset_noise = _noise_resetter(model, env.num_envs)
     sample, to_env = _sampler(model, rng, deterministic)
     for first in range(0, len(seeds), env.num_envs):
@@ -206,8 +226,9 @@ def _play(model: BaseAlgorithm, env: VecEnv, seeds: np.ndarray, deterministic: b
         steps = 0
 
         def on_step(step: dict[str, Any], ending: dict[int, dict[str, Any]] = ending) -> bool:
-            nonlocal steps
+            nonlocal steps, cut
             steps += 1
+            cut += step["num_cut"]
             for copy, info in zip(step["env_indices"][step["dones"]], step["finished_infos"], strict=True):
                 ending[int(copy)] = info
             if model.sde_sample_freq > 0 and steps % model.sde_sample_freq == 0:
@@ -215,13 +236,17 @@ def _play(model: BaseAlgorithm, env: VecEnv, seeds: np.ndarray, deterministic: b
             return True
 
         reset_noise()
-        episodes = collect_episodes(
-            env, sample, to_env, round_seeds, on_step, getattr(model, "max_episode_steps", LONGEST_EPISODE), same_start=True
-        )
+        episodes = collect_episodes(env, sample, to_env, round_seeds, on_step, limit, same_start=True)
         assert episodes is not None
         outcomes.append(episodes.outcome)
         lengths.append(np.bincount(episodes.sequence, minlength=len(round_seeds)))
         infos += [ending[copy] for copy in range(len(round_seeds))]
+    if cut:
+        warnings.warn(
+            f"{cut} of {len(infos)} episodes of an evaluation were not over after {limit:,} steps and were cut there, with the return they "
+            "had. Set max_episode_steps on the model to let them go on.",
+            stacklevel=3,
+        )
     # some tasks report a success and say nothing of a failure
     reported = any("is_success" in info for info in infos)
     in_tokens = all("response_tokens" in info for info in infos)
@@ -267,14 +292,23 @@ def _noise_resetter(model: BaseAlgorithm, num_envs: int) -> Callable[[], None]:
 
 
 @contextmanager
-def _generators_untouched(seed: int) -> Iterator[None]:
-    """Give PyTorch's, NumPy's and Python's global generators back as they were; PyTorch's is seeded in between."""
+def _generators_untouched(seed: int, action_space: spaces.Space) -> Iterator[None]:
+    """
+    Give the global generators of PyTorch, NumPy and Python back as they were, and that of the model's action space, from which DQN
+    explores; all are seeded in between.
+    """
     numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    exploration = action_space.np_random.bit_generator
+    exploration_state = exploration.state
     with th.random.fork_rng():
         th.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        exploration.state = np.random.default_rng(seed).bit_generator.state
         try:
             yield
         finally:
+            exploration.state = exploration_state
             np.random.set_state(numpy_state)  # noqa: NPY002
             random.setstate(python_state)
 

@@ -86,7 +86,7 @@ class Notices:
         self._told_cut = True
         return (
             f"an episode reached max_episode_steps={max_episode_steps} without ending; it is cut there and counts as ended "
-            "with the return it has. Give the environment a time limit, or pass a larger max_episode_steps."
+            "with the return it has. Give the environment a shorter time limit, or pass a larger max_episode_steps."
         )
 
 

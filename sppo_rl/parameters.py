@@ -24,6 +24,7 @@ def check_parameters(model: Any) -> None:
     minimum = {"n_episodes": 1, "n_epochs": 1, "group_size": 1, "max_episode_steps": 1, "critic_warmup": 0}
     for name, least in minimum.items():
         _check_count(name, getattr(model, name), least)
+    _check_count("stats_window_size", model._stats_window_size, 1)
     for name in ("max_grad_norm", "target_kl", "importance_cap"):
         value = getattr(model, name)
         if value is None and name != "max_grad_norm":
@@ -32,11 +33,11 @@ def check_parameters(model: Any) -> None:
         if not value > 0.0:
             raise ValueError(f"{name} must be positive, got {value}.")
     check_number("ent_coef", model.ent_coef)
-    if not model.ent_coef >= 0.0:
-        raise ValueError(f"ent_coef must not be negative, got {model.ent_coef}.")
+    if not 0.0 <= model.ent_coef < math.inf:
+        raise ValueError(f"ent_coef must be 0 or more and finite, got {model.ent_coef}.")
     for name in ("clip_range", "clip_range_vf"):
         value = getattr(model, name)
-        if isinstance(value, float | int) and not value > 0.0:
+        if isinstance(value, Real) and not float(value) > 0.0:
             raise ValueError(f"{name} must be positive, got {value}.")
     for name in ("learning_rate", "clip_range", "critic_learning_rate", "clip_range_vf"):
         value = getattr(model, name)

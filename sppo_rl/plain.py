@@ -81,7 +81,10 @@ def _plain(policy: ActorCriticPolicy, branch: str, last: nn.Module) -> PlainNetw
         return None
     hidden = list(getattr(policy.mlp_extractor, branch))
     linears, activations = [*hidden[0::2], last], hidden[1::2]
-    if not all(type(layer) is nn.Linear for layer in linears) or len(linears) != len(activations) + 1:
+    if (
+        not all(type(layer) is nn.Linear and layer.bias is not None for layer in linears)
+        or len(linears) != len(activations) + 1
+    ):
         return None
     if any(layer._forward_pre_hooks or layer._forward_hooks for layer in (*linears, *activations)):
         # such as torch.nn.utils.spectral_norm: the weights are made when the layer is called

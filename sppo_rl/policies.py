@@ -62,15 +62,23 @@ class SequenceActorCritic(SequencePolicy):
     vf_features_extractor: BaseFeaturesExtractor
     share_features_extractor: bool
     action_dist: Distribution
+    optimizer_class: type[th.optim.Optimizer]
+    optimizer_kwargs: dict[str, Any]
     log_std: nn.Parameter
 
     def __init__(self, *args: Any, share_features_extractor: bool = False, **kwargs: Any):
-        if kwargs.get("optimizer_class", th.optim.Adam) is th.optim.Adam and kwargs.get("optimizer_kwargs") is None:
-            # SB3's epsilon; one kernel for all parameters
-            kwargs["optimizer_kwargs"] = {"eps": 1e-5, "fused": True}
-        super().__init__(*args, share_features_extractor=share_features_extractor, **kwargs)
+        try:
+            super().__init__(*args, share_features_extractor=share_features_extractor, **kwargs)
+        except TypeError as error:
+            # a policy class of the user's may set it itself, or not know it
+            if "'share_features_extractor'" not in str(error):
+                raise
+            super().__init__(*args, **kwargs)
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
+        if self.optimizer_class is th.optim.Adam and self.optimizer_kwargs == {"eps": 1e-5}:
+            # SB3's own choice where nothing is asked for; one kernel for all parameters
+            self.optimizer_kwargs = {"eps": 1e-5, "fused": True}
         super()._build(lr_schedule)  # type: ignore[misc]
         self._critic_names = critic_names(self.mlp_extractor, self.vf_features_extractor.features_dim)
         self.value_scale = ValueScale()

@@ -55,7 +55,7 @@ class SPPO(SequenceAlgorithm):
         see :func:`~sppo_rl.losses.decision_weights`
     :param importance_cap: weigh each decision's surrogate by the policy's probability over that of the sampler, at most this; for
         generators that report theirs. ``None`` for no correction; see :func:`~sppo_rl.losses.truncated_importance`
-    :param max_episode_steps: cap for environments that set no limit of their own; a longer episode is cut and counts as ended
+    :param max_episode_steps: a longer episode is cut there, with a warning, whatever limit the environment has, and counts as ended
     :param use_sde: gSDE exploration as in SB3
     :param sde_sample_freq: environment steps between new gSDE matrices; -1 for once an update
     :param stats_window_size: episodes in the running means under ``rollout/``

@@ -94,7 +94,8 @@ def flat_decisions(observations: Any, actions: th.Tensor, plain: PlainActor) -> 
     :param plain: the actor's parts
     :return: (M, obs) float32; (M,) int64 or (M, act) float32
     """
-    return flat_observations(observations), actions.flatten() if plain.log_std is None else actions.reshape(len(actions), -1)
+    flat = actions.flatten().long() if plain.log_std is None else actions.reshape(len(actions), -1)
+    return flat_observations(observations), flat
 
 
 class ActorStep(_Means):

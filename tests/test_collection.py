@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnv, VecFrameStack, VecNormalize
 
 from sppo_rl.collection import collect_episodes
 from sppo_rl.episodes import EpisodeArrays
@@ -258,6 +258,58 @@ def test_frame_stacks_are_not_overwritten_by_later_steps() -> None:
         own = observations[arrays.sequence == s]
         assert own[:, 3].tolist() == list(range(len(own)))
         assert own[:, 1].tolist() == [max(t - 1, 0) for t in range(len(own))]
+
+
+class Smooth(gym.Env):
+    """Pays for steady actions, and keeps the action that it was given, as many environments do; episodes of two lengths."""
+
+    observation_space = spaces.Box(-1.0, 1.0, (1,), np.float32)
+    action_space = spaces.Box(-1.0, 1.0, (2,), np.float32)
+
+    def __init__(self, length: int):
+        self.length = length
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
+        super().reset(seed=seed)
+        self.steps, self.last = 0, np.zeros(2, np.float32)
+        return np.zeros(1, np.float32), {}
+
+    def step(self, action: np.ndarray) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.steps += 1
+        change = -float(np.abs(action - self.last).sum())
+        self.last = action
+        return np.zeros(1, np.float32), change, self.steps >= self.length, False, {}
+
+
+def test_an_environment_may_keep_the_action_it_was_given() -> None:
+    env = DummyVecEnv([lambda: Smooth(2), lambda: Smooth(6)])
+    rng = np.random.default_rng(0)
+    chosen = collect_episodes(
+        env,
+        lambda observations, copies: rng.uniform(-1.0, 1.0, (len(copies), 2)).astype(np.float32),
+        lambda actions: actions,
+        np.arange(2),
+        lambda step: True,
+        100,
+    )
+    assert chosen is not None
+    for episode, length in ((0, 2), (1, 6)):
+        rows = chosen.sequence == episode
+        actions = chosen.actions[rows]
+        assert len(actions) == length
+        changes = np.abs(np.diff(actions, axis=0, prepend=np.zeros((1, 2)))).sum(axis=1)
+        np.testing.assert_allclose(chosen.rewards[rows], -changes, atol=1e-6)
+
+
+def test_idle_copies_do_not_turn_the_actions_of_running_ones_into_whole_numbers() -> None:
+    class Whole(Smooth):
+        action_space = spaces.Box(-5, 5, (2,), np.int32)  # type: ignore[assignment]
+
+    env = DummyVecEnv([lambda: Whole(2), lambda: Whole(2)])
+    given = []
+    env.envs[0].step = lambda action, step=env.envs[0].step: (given.append(action.copy()), step(action))[1]  # type: ignore[method-assign]
+    collect_episodes(env, lambda o, c: np.full((len(c), 2), 0.4), lambda a: a, np.zeros(1, np.int64), lambda step: True, 100)
+    assert np.array(given).tolist() == [[0.4, 0.4]] * 2
 
 
 def test_worker_processes_give_the_same_episodes() -> None:

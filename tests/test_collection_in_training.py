@@ -154,6 +154,27 @@ def test_an_endless_environment_is_cut_with_one_warning(copies: int) -> None:
     assert {info["l"] for info in model.ep_info_buffer} == {25}
 
 
+class Monitored(BaseCallback):
+    """Reads what SB3's ``Monitor`` writes, as callbacks of SB3 and rl_zoo3 do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[float, int]] = []
+
+    def _on_step(self) -> bool:
+        self.seen += [(info["episode"]["r"], info["episode"]["l"]) for info in self.locals["infos"] if "episode" in info]
+        return True
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_callbacks_find_the_statistics_of_every_episode(kind: str) -> None:
+    model = SPPO("MlpPolicy", KINDS[kind](3), n_episodes=7, n_epochs=1, seed=0)
+    batches, callback = spy(model), Monitored()
+    model.learn(1, callback=callback)
+    played = zip(batches[0].outcome.tolist(), batches[0].lengths.tolist(), strict=True)
+    assert sorted(callback.seen) == sorted(played)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_callback_that_returns_false_stops_training(kind: str) -> None:
     callback = Watch(stop_after=3)

@@ -9,16 +9,17 @@ import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3 import DQN, SAC
 from stable_baselines3 import PPO as SB3PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecTransposeImage
 
 from sppo_rl import GRPO, SPPO, ReMax
 from sppo_rl.callbacks import EvaluationCallback, read_evaluations
 from sppo_rl.evaluation import evaluate, evaluation_seeds, wilson_interval
 from sppo_rl.vec_env import make_batched
-from tests.helpers import MatchEnv
+from tests.helpers import MatchEnv, SpaceEnv
 
 CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
 PENDULUM = "sppo_rl/Pendulum-v0"
@@ -194,6 +195,47 @@ def test_training_with_and_without_evaluation_gives_the_same_weights(make):
     assert th.equal(weights(plain), weights(watched))
     assert not th.equal(start, weights(watched))
     assert plain.num_timesteps == watched.num_timesteps
+
+
+def dqn():
+    return DQN("MlpPolicy", "CartPole-v1", learning_starts=100, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("make", "env_id"),
+    [
+        (lambda: SB3PPO("MlpPolicy", "CartPole-v1", n_steps=64, batch_size=64, n_epochs=1, seed=0), "CartPole-v1"),
+        (lambda: SAC("MlpPolicy", "Pendulum-v1", learning_starts=50, policy_kwargs={"net_arch": [8]}, seed=0), "Pendulum-v1"),
+        (dqn, "CartPole-v1"),
+    ],
+    ids=["PPO", "SAC", "DQN"],
+)
+def test_algorithms_that_draw_from_global_generators_are_not_disturbed(make, env_id):
+    plain, watched = make().learn(300), make()
+    watched.learn(300, callback=EvaluationCallback(env_id, every=100, n_episodes=2))
+    assert th.equal(weights(plain), weights(watched))
+
+
+def test_an_exploring_policy_is_evaluated_by_the_seed_alone():
+    model = dqn().learn(200)
+    lengths = [evaluate(model, "CartPole-v1", 10, seed=seed).lengths.tolist() for seed in (3, 3, 4)]
+    assert lengths[0] == lengths[1] != lengths[2]
+
+
+def test_an_episode_that_is_cut_is_told():
+    model = SPPO("MlpPolicy", "CartPole-v1", n_episodes=1, max_episode_steps=5, seed=0)
+    with pytest.warns(UserWarning, match=r"2 of 2 episodes of an evaluation were not over after 5 steps"):
+        assert evaluate(model, "CartPole-v1", 2).lengths.tolist() == [5, 5]
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_normalised_images_are_evaluated_as_they_were_trained_on(transposed):
+    space = spaces.Box(0, 255, (36, 36, 3), np.uint8)
+    venv = DummyVecEnv([lambda: SpaceEnv(space, spaces.Discrete(2), length=3)])
+    env = VecNormalize(VecTransposeImage(venv) if transposed else venv)
+    model = SPPO("MlpPolicy", env, n_episodes=2, n_epochs=1, seed=0).learn(1)
+    found = evaluate(model, SpaceEnv(space, spaces.Discrete(2), length=3), 2)
+    assert found.lengths.tolist() == [3, 3]
 
 
 @pytest.mark.parametrize("make", [sppo, sb3_ppo])

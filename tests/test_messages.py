@@ -31,6 +31,11 @@ def make(algorithm: type[SequenceAlgorithm] = SPPO, rewards: list[float] | None 
 # ---------------------------------------------------------------- parameters
 
 
+def test_no_environment_is_named() -> None:
+    with pytest.raises(ValueError, match=r"SPPO needs an environment or its id, got env=None.*SPPO\.load"):
+        SPPO("MlpPolicy", None)
+
+
 @pytest.mark.parametrize(
     ("parameter", "value", "message"),
     [
@@ -41,7 +46,11 @@ def make(algorithm: type[SequenceAlgorithm] = SPPO, rewards: list[float] | None 
         ("critic_warmup", -1, r"critic_warmup must be at least 0, got -1"),
         ("max_grad_norm", 0.0, r"max_grad_norm must be positive, got 0"),
         ("target_kl", -0.1, r"target_kl must be positive, got -0.1"),
-        ("ent_coef", -0.1, r"ent_coef must not be negative, got -0.1"),
+        ("ent_coef", -0.1, r"ent_coef must be 0 or more and finite, got -0.1"),
+        ("ent_coef", float("inf"), r"ent_coef must be 0 or more and finite, got inf"),
+        ("clip_range", np.float32(0.0), r"clip_range must be positive, got 0.0"),
+        ("stats_window_size", -1, r"stats_window_size must be at least 1, got -1"),
+        ("n_episodes", True, r"n_episodes must be a whole number, got True"),
         ("clip_range", -0.2, r"clip_range must be positive, got -0.2"),
         ("batch_size", 0, r"batch_size.*between 1 and n_episodes \(8\), got 0"),
         ("batch_size", 9, r"batch_size.*between 1 and n_episodes \(8\), got 9"),

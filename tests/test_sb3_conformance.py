@@ -26,6 +26,7 @@ from torch import nn
 
 from sppo_rl import GRPO, PPO, RLOO, SPPO, ReMax
 from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.evaluation import evaluate
 from tests.helpers import MatchEnv, SpaceEnv, TraceEnv, dummy
 
 ALGORITHMS: dict[str, Callable[..., SequenceAlgorithm]] = {
@@ -93,6 +94,16 @@ def test_action_spaces(make: Callable[..., SequenceAlgorithm], action_space: spa
         action, state = model.predict(BOX.sample(), deterministic=deterministic)
         assert state is None
         assert action_space.contains(action.astype(action_space.dtype)) if action.shape else action_space.contains(int(action))
+
+
+@every_algorithm
+def test_choices_of_any_whole_type(make: Callable[..., SequenceAlgorithm]) -> None:
+    env = MatchEnv(2)
+    env.action_space = spaces.Discrete(2, dtype=np.uint8)
+    model = make("MlpPolicy", dummy(lambda: env, 1), seed=0)
+    before = parameters(model)
+    model.learn(64)
+    assert not th.equal(before, parameters(model))
 
 
 @pytest.mark.parametrize("space", OBSERVATION_SPACES.values(), ids=list(OBSERVATION_SPACES))
@@ -187,6 +198,49 @@ def test_a_policy_class_derived_from_sb3s(make: Callable[..., SequenceAlgorithm]
     loaded = type(model).load(tmp_path / "tower", env=env)
     assert isinstance(loaded.policy, TowerPolicy)
     assert th.equal(parameters(loaded), parameters(model))
+
+
+class Decided(ActorCriticPolicy):
+    """Sets in its constructor what SB3's users set there."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(
+            *args, **kwargs, net_arch=[8], share_features_extractor=False, optimizer_kwargs={"eps": 1e-5, "weight_decay": 1e-3}
+        )
+
+
+class NoBias(ActorCriticPolicy):
+    """Whose last layer has none."""
+
+    def _build(self, lr_schedule: Any) -> None:
+        super()._build(lr_schedule)
+        self.action_net = nn.Linear(self.mlp_extractor.latent_dim_pi, 1, bias=False)
+
+
+@pytest.mark.parametrize("policy", [Decided, NoBias])
+def test_policy_classes_that_decide_for_themselves(policy: type[ActorCriticPolicy], tmp_path: Path) -> None:
+    env = dummy(partial(gym.make, "Pendulum-v1", max_episode_steps=5), 2)
+    model = SPPO(policy, env, n_episodes=4, seed=0)
+    before = parameters(model)
+    model.learn(25)
+    assert not th.equal(before, parameters(model))
+    if policy is Decided:
+        assert model.policy.optimizer.defaults["weight_decay"] == 1e-3
+    evaluate(model, env, 2)
+    model.save(tmp_path / "model")
+    assert th.equal(parameters(SPPO.load(tmp_path / "model")), parameters(model))
+
+
+@every_algorithm
+def test_the_third_argument_is_the_learning_rate(make: Callable[..., SequenceAlgorithm]) -> None:
+    model = make("MlpPolicy", dummy(partial(space_env, BOX), 2), 3e-4)
+    assert model.learning_rate == 3e-4
+    assert model.policy.optimizer.param_groups[0]["lr"] == 3e-4
+
+
+def test_every_algorithm_has_the_same_learning_rate_by_default() -> None:
+    made = [make("MlpPolicy", dummy(partial(space_env, BOX), 2)) for make in ALGORITHMS.values()]
+    assert {model.learning_rate for model in made} == {1e-3}
 
 
 @pytest.mark.parametrize("shared", [False, True])
