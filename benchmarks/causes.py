@@ -10,7 +10,8 @@ seeds that the comparison has not seen.
 ``lunar_lander_longer``: tuning took what was best after 400 episodes there. Is that what twice the comparison's length wants? SPPO and
 PPO + BCE with their starting points and with what was found, seeds that no trial has seen.
 
-Episodes (of the others), evaluation episodes and starting points are those of ``control_comparison.sh``; evaluated at the beginning and the end alone.
+Episodes (of the others), evaluation episodes and starting points are those of ``control_comparison.sh``; evaluated at the beginning and
+the end alone.
 
     python benchmarks/causes.py
 """
