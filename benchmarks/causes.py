@@ -24,7 +24,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from variants import Variants, compare_variants
+from variants import Variants, add_arguments, compare_variants
 
 EVALUATION_EPISODES = 100
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -42,7 +42,8 @@ class Study(NamedTuple):
 def tuned(algo: str) -> dict[str, Any]:
     """What ``tuned_comparison.py`` found on LunarLander."""
     found = json.loads((RESULTS / "tuned_comparison" / "LunarLander.json").read_text(encoding="utf-8"))
-    return found["tuned"][algo]["hyperparameters"]  # type: ignore[no-any-return]
+    settings: dict[str, Any] = found["tuned"][algo]["hyperparameters"]
+    return settings
 
 
 STUDIES = {
@@ -85,10 +86,7 @@ def main() -> None:
     parser.add_argument(
         "studies", nargs="*", default=list(STUDIES), metavar="STUDY", help=f"of {', '.join(STUDIES)}; all by default"
     )
-    parser.add_argument("--seeds", type=int, help="how many of each study's; all by default")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--work", type=Path, default=Path("runs/causes"))
-    parser.add_argument("--out", type=Path, default=RESULTS / "causes")
+    add_arguments(parser, "causes", seeds=None)
     arguments = parser.parse_args()
     unknown = set(arguments.studies) - set(STUDIES)
     if unknown:
@@ -100,13 +98,13 @@ def main() -> None:
             study.variants,
             f"sppo_rl/{study.task}-v0",
             study.seeds[: arguments.seeds],
-            study.episodes,
-            study.episodes,
-            EVALUATION_EPISODES,
-            arguments.work / name,
-            arguments.out / name,
-            arguments.jobs,
-            words,
+            episodes=study.episodes,
+            eval_every=study.episodes,
+            eval_episodes=EVALUATION_EPISODES,
+            work=arguments.work / name,
+            out=arguments.out / name,
+            jobs=arguments.jobs,
+            command=words,
         )
 
 

@@ -16,7 +16,7 @@ import json
 import sys
 from pathlib import Path
 
-from variants import Variants, compare_variants
+from variants import Variants, add_arguments, compare_variants
 
 EPISODES, EVALUATIONS, EVALUATION_EPISODES = 1000, 10, 100
 TASKS = ("MountainCar", "Pendulum")
@@ -40,20 +40,24 @@ def variants(task: str) -> Variants:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=TASKS, metavar="TASK", help=f"of {', '.join(TASKS)}; all by default")
-    parser.add_argument("--seeds", type=int, default=20, help="how many of them")
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--work", type=Path, default=Path("runs/lost_runs"))
-    parser.add_argument("--out", type=Path, default=Path(__file__).resolve().parent / "results" / "lost_runs")
+    add_arguments(parser, "lost_runs", seeds=20)
     arguments = parser.parse_args()
     unknown = set(arguments.tasks) - set(TASKS)
     if unknown:
         parser.error(f"no task {', '.join(sorted(unknown))}; there are {', '.join(TASKS)}")
     words = ["python", "benchmarks/lost_runs.py", *sys.argv[1:]]
-    every, evaluated = EPISODES // EVALUATIONS, EVALUATION_EPISODES
     for task in arguments.tasks:
-        work, out, seeds = arguments.work / task, arguments.out / task, range(arguments.seeds)
         compare_variants(
-            variants(task), f"sppo_rl/{task}-v0", seeds, EPISODES, every, evaluated, work, out, arguments.jobs, words
+            variants(task),
+            f"sppo_rl/{task}-v0",
+            range(arguments.seeds),
+            episodes=EPISODES,
+            eval_every=EPISODES // EVALUATIONS,
+            eval_episodes=EVALUATION_EPISODES,
+            work=arguments.work / task,
+            out=arguments.out / task,
+            jobs=arguments.jobs,
+            command=words,
         )
 
 

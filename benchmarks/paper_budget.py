@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from variants import Variants, compare_variants
+from variants import Variants, add_arguments, compare_variants
 
 HERE = Path(__file__).resolve().parent
 TASK, EPISODES, EVALUATIONS, EVALUATION_EPISODES, FIRST_SEED = "PrecisionCartPole200", 50_000, 20, 200, 100
@@ -45,22 +45,19 @@ def _adam(**settings: Any) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--episodes", type=int, default=EPISODES)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--work", type=Path, default=Path("runs/paper_budget"))
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "paper_budget")
+    add_arguments(parser, "paper_budget", seeds=3)
     arguments = parser.parse_args()
     compare_variants(
         variants(),
         f"sppo_rl/{TASK}-v0",
         range(FIRST_SEED, FIRST_SEED + arguments.seeds),
-        arguments.episodes,
-        arguments.episodes // EVALUATIONS,
-        EVALUATION_EPISODES,
-        arguments.work,
-        arguments.out,
-        arguments.jobs,
-        ["python", "benchmarks/paper_budget.py", *sys.argv[1:]],
+        episodes=arguments.episodes,
+        eval_every=arguments.episodes // EVALUATIONS,
+        eval_episodes=EVALUATION_EPISODES,
+        work=arguments.work,
+        out=arguments.out,
+        jobs=arguments.jobs,
+        command=["python", "benchmarks/paper_budget.py", *sys.argv[1:]],
     )
 
 

@@ -16,7 +16,7 @@ import json
 import sys
 from pathlib import Path
 
-from variants import Variants, compare_variants
+from variants import Variants, add_arguments, compare_variants
 
 HERE = Path(__file__).resolve().parent
 TUNED = HERE / "results" / "tuned_comparison"
@@ -60,10 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--env", default="sppo_rl/PrecisionCartPole200-v0", metavar="ID", help="a task that has been tuned")
     parser.add_argument("--episodes", type=int, default=3000)
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--work", type=Path, default=Path("runs/step_signal"))
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "step_signal")
+    add_arguments(parser, "step_signal", seeds=5)
     arguments = parser.parse_args()
     words = ["python", "benchmarks/step_signal.py", *sys.argv[1:]]
     task = arguments.env.removeprefix("sppo_rl/").removesuffix("-v0")
@@ -71,13 +68,13 @@ def main() -> None:
         variants(task),
         arguments.env,
         range(FIRST_SEED, FIRST_SEED + arguments.seeds),
-        arguments.episodes,
-        arguments.episodes // 10,
-        EVALUATION_EPISODES,
-        arguments.work / task,
-        arguments.out / task,
-        arguments.jobs,
-        words,
+        episodes=arguments.episodes,
+        eval_every=arguments.episodes // 10,
+        eval_episodes=EVALUATION_EPISODES,
+        work=arguments.work / task,
+        out=arguments.out / task,
+        jobs=arguments.jobs,
+        command=words,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -27,13 +28,29 @@ from sppo_rl.zoo.settings.hyperparameters import read_entry
 
 Variants = Mapping[str, tuple[str, dict[str, Any]]]
 """Name → algorithm, and the hyperparameters that differ from its starting point."""
-STARTING_POINTS = Path(__file__).resolve().parent / "hyperparams"
+HERE = Path(__file__).resolve().parent
+STARTING_POINTS = HERE / "hyperparams"
+
+
+def add_arguments(parser: argparse.ArgumentParser, name: str, seeds: int | None) -> None:
+    """
+    Add the options that these scripts share.
+
+    :param parser: of the script
+    :param name: of the folders of runs and of results
+    :param seeds: how many by default; ``None`` for all that a study has
+    """
+    parser.add_argument("--seeds", type=int, default=seeds, help=f"how many (default {'all' if seeds is None else seeds})")
+    parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
+    parser.add_argument("--work", type=Path, default=Path("runs") / name, help="folder of the runs; what is there is kept")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / name, help="folder of the results")
 
 
 def compare_variants(
     variants: Variants,
     env_id: str,
     seeds: Iterable[int],
+    *,
     episodes: int,
     eval_every: int,
     eval_episodes: int,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,16 @@ def test_load_builds_from_the_saved_configuration(algorithm: Any, tmp_path: Path
     assert again.env.num_envs == 16
     again.learn(16, reset_num_timesteps=False)
     assert again.num_timesteps == 48
+
+
+def test_a_policy_saves_every_option_it_was_made_with(tmp_path: Path) -> None:
+    given = set(inspect.signature(TransformerPolicy).parameters) - {"use_sde"}
+    policy = make().policy
+    assert set(policy._get_constructor_parameters()) == given
+    policy.save(tmp_path / "policy.pt")
+    loaded = TransformerPolicy.load(tmp_path / "policy.pt", device="cpu")
+    assert th.equal(next(iter(loaded.parameters())), next(iter(policy.parameters())))
+    assert loaded.tokens_per_pass == 50
 
 
 def test_a_saved_file_holds_the_weights_once(tmp_path: Path) -> None:
