@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,12 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     th.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_log_folder(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Stable-Baselines3 makes a folder in the system's temporary one for every ``learn()`` unless told where."""
+    os.environ.setdefault("SB3_LOGDIR", str(tmp_path_factory.mktemp("logs")))
 
 
 @pytest.fixture(scope="session")
