@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from sppo_rl.envs.reasoning.verifier.checker import is_well_formed
 from sppo_rl.envs.reasoning.verifier.extract import last_box
 
 if TYPE_CHECKING:
@@ -19,9 +20,9 @@ def gold_answer(value: Any) -> str:
     r"""
     Take the answer out of what a data set gives as one.
 
-    A list of one element stands for that element (OlympiadBench). Of a worked solution what follows the last ``####`` counts (GSM8K), or
-    else the content of its last ``\boxed{…}`` (MATH, NuminaMath). ``None`` and a list of nothing are no answer: an empty text. Everything
-    else stays as it is.
+    A list of one element stands for that element (OlympiadBench), one of several for all of them: ``["1", "2"]`` is ``"1, 2"``. Of a
+    worked solution what follows the last ``####`` counts (GSM8K), or else the content of its last ``\boxed{…}`` (MATH, NuminaMath).
+    ``None`` and a list of nothing are no answer: an empty text. Everything else stays as it is.
 
     Example: ``"48 + 24 = 72\n#### 72"``, ``r"So it is $\boxed{72}$."`` and ``["72"]`` all give ``"72"``.
 
@@ -32,6 +33,8 @@ def gold_answer(value: Any) -> str:
         (value,) = value
     if value is None or (isinstance(value, list | tuple) and not value):
         return ""
+    if isinstance(value, list | tuple):
+        return ", ".join(_without_dollars(gold_answer(element).strip()) for element in value)
     text = str(value)
     _, marker, behind = text.rpartition("####")
     if marker:
@@ -42,9 +45,13 @@ def gold_answer(value: Any) -> str:
     return text if box is None else box.strip()
 
 
+def _without_dollars(text: str) -> str:
+    return text[1:-1].strip() if len(text) > 2 and text[0] == text[-1] == "$" and text[-2] != "\\" else text
+
+
 def warn_of_unlikely_golds(problems: Sequence[Problem]) -> None:
     """
-    Point out gold answers that no response will match: empty ones, texts of several lines, or very long ones.
+    Point out gold answers that no response will match: empty ones, texts of several lines, very long ones, or ones that are cut off.
 
     :param problems: those with a scorer of their own are not looked at
     """
@@ -52,9 +59,9 @@ def warn_of_unlikely_golds(problems: Sequence[Problem]) -> None:
     if unlikely:
         first = unlikely[0]
         warnings.warn(
-            f"{len(unlikely)} of {len(problems)} gold answers are empty, have several lines or more than {LONGEST} characters, such as "
-            f"that of problem {first.id!r}: {_shown(first.answer)}. The verifier compares final answers and would never reward these. "
-            "Give rows with the answer alone ('72'), behind '####' or in a \\boxed{}, or leave these out.",
+            f"{len(unlikely)} of {len(problems)} gold answers are empty, cut off, have several lines or more than {LONGEST} characters, "
+            f"such as that of problem {first.id!r}: {_shown(first.answer)}. The verifier compares final answers and would never reward "
+            "these. Give rows with the answer alone ('72'), behind '####' or in a \\boxed{}, or leave these out.",
             UserWarning,
             stacklevel=3,
         )
@@ -62,7 +69,7 @@ def warn_of_unlikely_golds(problems: Sequence[Problem]) -> None:
 
 def _is_unlikely(gold: str | None) -> bool:
     text = (gold or "").strip()
-    return not text or "\n" in text or len(text) > LONGEST
+    return not is_well_formed(text) or "\n" in text or len(text) > LONGEST
 
 
 def _shown(gold: str | None) -> str:

@@ -72,7 +72,8 @@ def problem_from_record(record: Mapping[str, Any], number: int, source: str = ""
     :param number: its place, used where it has no id
     :param source: name of the data set, where the row has none
     :param instruction: added behind the problem, in the last user message
-    :raises ValueError: if it is no mapping, there is no prompt or no answer, or the prompt's messages do not end with the user's turn
+    :raises ValueError: if it is no mapping, there is no prompt or no answer, or the prompt's messages do not end with the user's turn or
+        hold something else than text
     """
     if not isinstance(record, Mapping):
         raise ValueError(
@@ -111,12 +112,15 @@ def _prompt(prompt: Any, instruction: str, number: int, cut: bool) -> str | tupl
     """Add the instruction; of messages those behind the last user turn are no prompt."""
     if isinstance(prompt, str):
         return f"{prompt}\n{instruction}" if instruction else prompt
-    messages = [(str(message["role"]), str(message["content"])) for message in prompt]
-    last = max((k for k, (role, _) in enumerate(messages) if role == "user"), default=None)
+    given = list(prompt)
+    last = max((k for k, message in enumerate(given) if message["role"] == "user"), default=None)
     if last is None:
-        raise ValueError(f"The prompt of row {number} has no message with role 'user': {[role for role, _ in messages]}.")
+        raise ValueError(
+            f"The prompt of row {number} has no message with role 'user': {[str(message['role']) for message in given]}."
+        )
     if cut:
-        messages = messages[: last + 1]
+        given = given[: last + 1]
+    messages = [(str(message["role"]), _content(message["content"], number)) for message in given]
     if any(role == "assistant" for role, _ in messages[last:]):
         raise ValueError(
             f"The prompt of row {number} ends with the assistant's turn, {messages[-1][1][:60]!r}: the policy would see an answer. Cut "
@@ -125,6 +129,21 @@ def _prompt(prompt: Any, instruction: str, number: int, cut: bool) -> str | tupl
     if instruction:
         messages[last] = ("user", f"{messages[last][1]}\n{instruction}")
     return tuple(messages)
+
+
+def _content(content: Any, number: int) -> str:
+    """The text of a message, which may come in parts."""
+    if isinstance(content, str):
+        return content
+    parts = list(content) if isinstance(content, Iterable) and not isinstance(content, Mapping) else [content]
+    found = [part.get("text") if isinstance(part, Mapping) and part.get("type", "text") == "text" else part for part in parts]
+    texts = [text for text in found if isinstance(text, str)]
+    if not texts or len(texts) < len(found):
+        raise ValueError(
+            f"A message of row {number} has the content {str(content)[:80]!r}: it must be a text, or parts such as "
+            '{"type": "text", "text": "1 + 1?"}.'
+        )
+    return "".join(texts)
 
 
 def from_records(records: Iterable[Mapping[str, Any]], source: str = "", instruction: str = "") -> list[Problem]:

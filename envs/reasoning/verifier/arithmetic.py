@@ -73,7 +73,11 @@ class Arithmetic(Cursor):
     def juxtaposed(self, factors: list[Node], token: Token) -> None:
         """Multiply by what follows without a sign; a whole number before a fraction of numbers makes a mixed number."""
         previous = self.tokens[self.at - 1]
-        whole = factors[-1] if isinstance(factors[-1], Number) and factors[-1].value.denominator == 1 else None
+        last = factors[-1]
+        # the sign and the division sign before a mixed number belong to all of it
+        outer = last.op if isinstance(last, Apply) and last.op in ("neg", "inv") and previous.kind == "num" else ""
+        inner = last.args[0] if isinstance(last, Apply) and outer else last
+        whole = inner if isinstance(inner, Number) and inner.value.denominator == 1 else None
         if token.kind == "num":
             if (
                 previous.kind == "num"
@@ -86,7 +90,8 @@ class Arithmetic(Cursor):
                 self.at += 2
                 if bottom == 0 or "." in previous.value or self.is_op("^"):
                     raise Unreadable("a mixed number with denominator 0")
-                factors[-1] = Number(whole.value + top / bottom)
+                mixed = Number(whole.value + top / bottom)
+                factors[-1] = Apply(outer, (mixed,)) if outer else mixed
                 return
             raise Unreadable("a number behind a value")
         start = self.at
@@ -94,10 +99,13 @@ class Arithmetic(Cursor):
         stacked = token.value == "frac" or (
             token.value == "{" and any(inner.value in ("frac", "over") for inner in self.tokens[start : self.at])
         )
-        if stacked and previous.kind == "num" and whole is not None and len(factors) == 1:
+        if stacked and previous.kind == "num" and whole is not None:
             ratio = _plain_ratio(factor)
+            if ratio is not None and outer == "inv":
+                raise Unreadable("division by a number that may be a mixed one")
             if ratio is not None:
-                factors[-1] = Number(whole.value + ratio)
+                mixed = Number(whole.value + ratio)
+                factors[-1] = Apply(outer, (mixed,)) if outer else mixed
                 return
         if token.value == "{" and not stacked and isinstance(factors[-1], Number) and self.first_inside(start).kind == "num":
             raise Unreadable("digits in braces behind digits, which are set as one number")

@@ -15,6 +15,8 @@ _FUNCTIONS = word_set(
 )
 REALS = Items("()", (Apply("neg", (Constant("infty"),)), Constant("infty")))
 _OF_ANGLES = word_set("sin cos tan cot sec csc")
+_INVERTED = word_set("sin cos tan cot sec csc sinh cosh tanh")
+"""Functions whose power -1 is the inverse function, not the reciprocal."""
 _MINUS_ONE = Apply("neg", (Number(Fraction(1)),))
 _CONSTANTS = {"pi": "pi", "infty": "infty"}
 _GREEK = word_set(
@@ -28,6 +30,8 @@ _ACCENTS = word_set(
     "overline bar vec hat tilde widehat overrightarrow overleftrightarrow dot ddot angle triangle measuredangle"
 )
 _APPLIED = frozenset("fghFG")
+_QUANTITIES = frozenset("gh")
+"""Names of functions that are as often a height and an acceleration."""
 
 
 class Atoms(Arithmetic):
@@ -89,12 +93,28 @@ class Atoms(Arithmetic):
         follows = self.peek()
         if follows.kind == "op" and follows.value == "(" and not follows.spaced:
             inside = self.peek(1)
-            if name in _APPLIED or (inside.kind == "num" and self.is_op(")", 2)):
+            applied = name in _APPLIED and not (name in _QUANTITIES and self.sum_of_letters_follows())
+            if applied or (inside.kind == "num" and self.is_op(")", 2)):
                 self.at += 1
                 argument = self.list_of_values()
                 self.expect(")")
                 return Apply(f"call:{name}", argument.items if isinstance(argument, Items) else (argument,))
         return Symbol(name)
+
+    def sum_of_letters_follows(self) -> bool:
+        """Look for a bracket with a sum of letters alone: ``h(a+b)`` is a product, ``h(x)`` and ``g(x+1)`` are values of functions."""
+        letters, signs = 0, 0
+        for k, token in enumerate(self.tokens[self.at + 1 :], self.at + 1):
+            if token.value == ")":
+                return letters > 1 and signs > 0 and not self.is_op("=", k + 1 - self.at)
+            below = "_" in (self.tokens[k - 1].value, self.tokens[k - 2].value)
+            if token.kind == "letter" and token.value not in ("e", "i"):
+                letters += 1
+            elif token.value in ("+", "-"):
+                signs += 1
+            elif token.value not in ("_", "{", "}") and not (token.kind == "num" and below):
+                return False
+        return False
 
     def applied_name(self) -> Node | None:
         """
@@ -214,7 +234,9 @@ class Atoms(Arithmetic):
         if self.angle:
             argument = self.in_degrees(argument)
         self.angle = outer
-        if exponent == _MINUS_ONE and name in ("sin", "cos", "tan"):
+        if exponent == _MINUS_ONE:
+            if name not in _INVERTED:
+                raise Unreadable(f"an inverse or a reciprocal of \\{name}")
             return Apply("arc" + name, (argument,))
         node = Apply(name, (argument,)) if base is None else Apply("log", (base, argument))
         return node if exponent is None else Apply("pow", (node, exponent))
@@ -285,7 +307,7 @@ class Atoms(Arithmetic):
             return Items("set", node.items if listed and isinstance(node, Items) else (node,))
         if listed and isinstance(node, Items):
             return Items(opening + closing, node.items)
-        if isinstance(node, Items) and node.kind == "ratio":
+        if isinstance(node, Items) and node.kind in ("ratio", "clock"):
             return node
         if opening + closing == "()" or (opening + closing == "[]" and not isinstance(node, Relation | Items)):
             return node

@@ -19,6 +19,8 @@ SHOWN = 300
 _TEXT_COMMAND = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|mathbf|mathit|emph|operatorname)\s*\{([^{}]{0,200})\}")
 _ARTICLE = re.compile(r"^(?:an?|the)\s+(?=[a-z]{3})", re.IGNORECASE)
 _LETTERS = re.compile(r"[A-Za-z][A-Za-z ,]{0,200}[A-Za-z]")
+_VECTOR = r"\\(?:mathbf|boldsymbol|bm|vec|hat|overrightarrow)\s{0,3}(?:\{[^{}]{1,20}\}|[a-zA-Z])"
+_CROSS_PRODUCT = re.compile(rf"{_VECTOR}\s{{0,3}}\\times\s{{0,3}}{_VECTOR}")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,300}(?:\.0{0,20})?")
 
 
@@ -99,6 +101,9 @@ def compare_answers(answer: str, gold: str, lenient: bool = False) -> tuple[bool
             return same, "correct" if same else "wrong"
         if canonical_string(answer) == canonical_string(gold) or _same_letters(answer, gold):
             return True, "correct"
+        if _CROSS_PRODUCT.search(gold):
+            # the grammar reads products that may be turned round
+            return False, "wrong"
         return _compare_trees(answer, gold, lenient)
     except TooComplex:
         return False, "too_complex"

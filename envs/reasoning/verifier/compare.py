@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 
-from .evaluate import Evaluator
-from .names import assignment, coordinates, is_name, is_value_of_an_angle, stripped
+from .equality import Equality
+from .forms import UNORDERED, expand_signs, is_letter_string, with_factor_inside
+from .names import assignment, coordinates, in_given_order, in_usual_order, is_name, is_value_of_an_angle, stripped
 from .numerics import Undefined, symbols, symbols_of
 from .realsets import infinite_sign, real_set, same_set
 from .tree import Apply, BaseNumber, Items, Labelled, Matrix, Node, Number, Quantity, Relation, SetOp, Symbol
 
 PERCENT = (("percent", 1),)
 _CHOICES = frozenset("ABCDEF")
-_UNORDERED = ("list", "set")
+_LONGEST_CHAIN = 8
+"""Members of a chain ``a = b ≈ c``, without the name in front."""
+_MOST_PLACES = 40
 
 
 class Comparison:
@@ -26,7 +29,7 @@ class Comparison:
 
     def __init__(self, lenient: bool = False):
         self.lenient = lenient
-        self.evaluator = Evaluator()
+        self.evaluator = Equality()
 
     def same(self, gold: Node, answer: Node) -> bool:
         """
@@ -39,7 +42,7 @@ class Comparison:
         self.evaluator.charge(20)
         if isinstance(gold, Labelled) or isinstance(answer, Labelled):
             return self._labelled(gold, answer)
-        gold, answer = expand_signs(gold), expand_signs(answer)
+        gold, answer = (with_factor_inside(expand_signs(node)) for node in (gold, answer))
         if isinstance(gold, Relation):
             return self._relation(gold, answer)
         if isinstance(answer, Relation):
@@ -64,6 +67,8 @@ class Comparison:
     def _values(self, gold: Node, answer: Node) -> bool:
         if gold == answer:
             return True
+        if is_letter_string(gold):
+            return False
         try:
             if self.evaluator.equal(gold, answer):
                 return True
@@ -78,11 +83,9 @@ class Comparison:
             gold, sign = gold.args[0], -1
         if not isinstance(gold, Number) or gold.value.denominator == 1 or symbols(answer):
             return False
-        step = Fraction(1)
-        while (gold.value / step).denominator != 1:
-            step /= 10
-            if step.denominator > 10**12:
-                return False
+        step = _step(gold.value)
+        if step is None:
+            return False
         distance = Apply("abs", (Apply("add", (Number(sign * gold.value), Apply("neg", (answer,)))),))
         return not self.evaluator.below(step / 2, self.evaluator.real(distance))
 
@@ -140,7 +143,9 @@ class Comparison:
             return self.lenient and gold.kind == "()" and self._in_order(gold.items, column)
         if not isinstance(answer, Items):
             return gold.kind == "set" and len(gold.items) == 1 and self.same(gold.items[0], answer)
-        if gold.kind in _UNORDERED and answer.kind in _UNORDERED:
+        if in_given_order(gold.items) and not all(isinstance(item, Relation) for item in answer.items):
+            return answer.kind in ("list", "()") and self._in_order(gold.items, answer.items)
+        if gold.kind in UNORDERED and answer.kind in UNORDERED:
             if any(isinstance(item, Relation) for item in gold.items) or any(_interval_like(item) for item in answer.items):
                 return self._unordered(gold.items, answer.items) or self._real_sets(gold, answer)
             return self._unordered(gold.items, stripped(answer.items))
@@ -149,12 +154,19 @@ class Comparison:
         if gold.kind == "list" and answer.kind == "()":
             return self._in_order(gold.items, answer.items)
         if gold.kind == "()" and answer.kind == "list":
-            return self._in_order(gold.items, coordinates(answer.items))
-        if gold.kind == answer.kind or (self.lenient and "ratio" not in (gold.kind, answer.kind) and len(gold.items) > 2):
+            return self._in_order(gold.items, answer.items)
+        brackets_may_differ = self.lenient and len(gold.items) > 2 and not {"ratio", "clock"} & {gold.kind, answer.kind}
+        if gold.kind == answer.kind or brackets_may_differ:
             return self._in_order(gold.items, answer.items)
         return False
 
     def _in_order(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
+        """Compare one by one; names in front of the answer's values must keep the order too."""
+        if not any(isinstance(item, Relation) for item in gold):
+            values = coordinates(answer)
+            if values is None:
+                return False
+            answer = values
         return len(gold) == len(answer) and all(self.same(g, a) for g, a in zip(gold, answer, strict=True))
 
     def _unordered(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
@@ -170,9 +182,9 @@ class Comparison:
 
     def _matrices(self, gold: Node, answer: Node) -> bool:
         if isinstance(gold, Matrix) and isinstance(answer, Matrix):
-            return len(gold.rows) == len(answer.rows) and all(
-                self._in_order(g, a) for g, a in zip(gold.rows, answer.rows, strict=True)
-            )
+            if [len(row) for row in gold.rows] != [len(row) for row in answer.rows]:
+                return False
+            return self._in_order(*([entry for row in matrix.rows for entry in row] for matrix in (gold, answer)))
         if self.lenient and isinstance(gold, Matrix) and isinstance(answer, Items):
             return self._in_order([entry for row in gold.rows for entry in row], answer.items)
         return False
@@ -202,12 +214,15 @@ class Comparison:
         if assigned is not None:
             name, value = assigned
             if not isinstance(answer, Relation):
-                return self.same(value, answer)
+                # y alone does not say that x = y
+                return not (isinstance(name, Symbol) and _is_variable(value)) and self.same(value, answer)
             theirs = assignment(answer)
             if theirs is not None:
                 if theirs[0] == name:
                     return self.same(value, theirs[1])
                 return bool(symbols(value)) and self._same_equation(gold, answer)
+            if answer.members[0] == name and set(answer.ops) <= {"=", "~"}:
+                return self._chain(value, answer)
             if not symbols(value):
                 return False
         if gold.ops == ("=",):
@@ -231,30 +246,52 @@ class Comparison:
         return isinstance(gold, Items | SetOp) and self._real_sets(gold, answer)
 
     def _chain(self, gold: Node, answer: Relation) -> bool:
-        """``A = 1/3 ≈ 0.333``: a name may stand first; the members behind it must agree, and one of them must be the gold."""
+        """
+        ``A = 1/3 ≈ 0.333``: a name may stand first. All that follows up to the first ``≈`` must be the gold, and each other as the one
+        before it; what stands behind must be a rounding of it. So a chain says one thing, and cannot list guesses.
+        """
         members = list(answer.members)
         ops = list(answer.ops)
         applied = isinstance(members[0], Apply) and members[0].op.startswith("call:")
         named = is_name(members[0], of_matrix=isinstance(gold, Matrix)) or (self.lenient and is_value_of_an_angle(members[0]))
         named = named and (applied or not (symbols_of(members[0]) & symbols_of(members[-1])))
         if named and not (_is_choice(gold) and _is_choice(members[0])):
+            if isinstance(members[0], Items) and not in_usual_order(members[0].items):
+                return False
             members, ops = members[1:], ops[1:]
-        if isinstance(members[0], Relation) or not members:
+        if not members or len(members) > _LONGEST_CHAIN or isinstance(members[0], Relation):
             return False
-        for k, op in enumerate(ops):
-            if op == "=" and not self.same(members[k], members[k + 1]):
+        exact = ops.index("~") + 1 if "~" in ops else len(members)
+        if "=" in ops[exact:]:
+            return False
+        for k in range(exact):
+            # 1/2 = 50% where the gold is 50
+            fraction = k == exact - 2 and self._is_the_fraction(members[k], members[k + 1])
+            if not fraction and not self.same(gold, members[k]):
                 return False
-            if op == "~" and not self._near(members[k], members[k + 1]):
+            if k and not self.same(members[k - 1], members[k]):
                 return False
-        return any(self.same(gold, member) for member in members)
+        return all(self._is_rounding(members[exact - 1], member) for member in members[exact:])
 
-    def _near(self, left: Node, right: Node) -> bool:
-        """Within one percent, as a rounded value is."""
+    def _is_the_fraction(self, plain: Node, percent: Node) -> bool:
+        if not isinstance(percent, Quantity) or percent.unit != PERCENT or isinstance(plain, Quantity):
+            return False
+        return self._values(plain, Apply("mul", (percent.value, Number(Fraction(1, 100)))))
+
+    def _is_rounding(self, exact: Node, rounded: Node) -> bool:
+        """Whether a value is another one, or that one rounded or cut to the digits that it shows and within one percent of it."""
+        if self.same(exact, rounded):
+            return True
+        exact, rounded = (node.value if isinstance(node, Quantity) else node for node in (exact, rounded))
         try:
-            left, right = (node.value if isinstance(node, Quantity) else node for node in (left, right))
-            return self.evaluator.close(self.evaluator.real(left), self.evaluator.real(right), digits=2)
+            value, shown = self.evaluator.real(exact), self.evaluator.real(rounded)
+            if not isinstance(shown, Fraction) or not self.evaluator.close(value, shown, digits=2):
+                return False
+            step = _step(shown)
+            distance = self.evaluator.real(Apply("abs", (Apply("add", (exact, Apply("neg", (Number(shown),)))),)))
         except Undefined:
             return False
+        return step is not None and self.evaluator.below(distance, step)
 
     def _same_equation(self, gold: Relation, answer: Relation) -> bool:
         if len(gold.members) != 2 or len(answer.members) != 2:
@@ -279,42 +316,25 @@ class Comparison:
         return self._values(left, right)
 
 
-def expand_signs(node: Node) -> Node:
-    """
-    Replace ``a ± b`` by the list of its two values; a list or set that holds such values takes them in.
-
-    :param node: a tree
-    """
-    if isinstance(node, Apply) and _has_sign(node):
-        return Items("list", (_with_sign(node, True), _with_sign(node, False)))
-    if isinstance(node, Items) and node.kind in _UNORDERED:
-        items: list[Node] = []
-        for item in node.items:
-            expanded = expand_signs(item)
-            items += expanded.items if isinstance(expanded, Items) and expanded.kind == "list" else [expanded]
-        return Items(node.kind, tuple(items))
-    if isinstance(node, Relation) and any(_has_sign(member) for member in node.members):
-        return Relation(node.ops, tuple(expand_signs(member) for member in node.members))
-    return node
-
-
-def _has_sign(node: Node) -> bool:
-    return isinstance(node, Apply) and (
-        node.op in ("plusminus", "minusplus") or any(_has_sign(argument) for argument in node.args)
-    )
-
-
-def _with_sign(node: Node, upper: bool) -> Node:
-    if not isinstance(node, Apply):
-        return node
-    arguments = tuple(_with_sign(argument, upper) for argument in node.args)
-    if node.op in ("plusminus", "minusplus"):
-        return arguments[0] if (node.op == "plusminus") == upper else Apply("neg", arguments)
-    return Apply(node.op, arguments)
+def _step(value: Fraction) -> Fraction | None:
+    """One in the last place that a decimal number shows; ``None`` if it is no decimal number of a sane length."""
+    step = Fraction(1)
+    for _ in range(_MOST_PLACES):
+        if (value / step).denominator != 1:
+            step /= 10
+        elif value and value.denominator == 1 and (value / (10 * step)).denominator == 1:
+            step *= 10
+        else:
+            return step
+    return None
 
 
 def _is_choice(node: Node) -> bool:
     return isinstance(node, Symbol) and node.name in _CHOICES
+
+
+def _is_variable(node: Node) -> bool:
+    return isinstance(node, Symbol) and ":" not in node.name and not _is_choice(node)
 
 
 def _with_natural_logarithms(node: Node) -> Node:

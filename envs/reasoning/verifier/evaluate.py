@@ -1,4 +1,4 @@
-"""The value of an expression: exactly where it is rational, to 120 digits otherwise, within a fixed budget of work.
+"""The value of an expression: exactly where it is rational, to the present precision otherwise, within a fixed budget of work.
 
 Numbers are limited in size before they are computed, and every operation is charged, so that no answer can take long: the verdict on
 an expression depends on the expression alone, never on the speed of the machine.
@@ -17,14 +17,10 @@ from .numerics import (
     Undefined,
     Value,
     bits_of,
-    close_to,
     context,
     exact_logarithm,
     integer_root,
     is_real,
-    precision,
-    sample_point,
-    symbols,
     to_mp,
 )
 from .tokens import TooComplex
@@ -36,21 +32,27 @@ MAX_COUNT = 2000
 """Largest argument of a factorial, and largest lower argument of a binomial coefficient."""
 MAX_FACTORS = 20
 """Largest lower argument of a binomial coefficient whose upper argument is no whole number."""
-DIGITS = 120
-_POINT_DIGITS = 60
-_AGREE = 40
-"""Values are equal when they agree to this many digits (the rest absorbs cancellation)."""
+_ODD_ROOTS = range(3, 65, 2)
+_CHEAP, _DEAR = 1.2, 1.7
+"""How the cost of arithmetic, and of functions, grows with the number of digits."""
 
 
 class Evaluator:
     """
     Evaluates trees; one for each comparison, because it holds the budget.
 
+    ``largest`` and ``smallest`` are the binary exponents of the largest and the smallest number met since they were last set to 0: they
+    say how many digits an evaluation needs if none of its terms is to be lost beside another. ``rounded`` says whether a floor or a
+    ceiling was taken of a number that is known to the present precision alone.
+
     :param work: budget in units of roughly a microsecond
     """
 
     def __init__(self, work: int = 400_000):
         self.work = work
+        self.largest = 0
+        self.smallest = 0
+        self.rounded = False
 
     def charge(self, units: int) -> None:
         """
@@ -62,6 +64,16 @@ class Evaluator:
         self.work -= units
         if self.work < 0:
             raise TooComplex("out of its budget of work")
+
+    def spend(self, units: int, growth: float = _CHEAP) -> None:
+        """
+        Take the cost of an operation at the present precision from the budget.
+
+        :param units: cost at 120 digits or fewer
+        :param growth: the power of the number of digits that it grows with
+        :raises TooComplex: if nothing is left
+        """
+        self.charge(int(units * max(1.0, context.dps / 120) ** growth))
 
     # ---------------------------------------------------------------- evaluation
     def value(self, node: Node, point: dict[str, Value]) -> Value:
@@ -76,8 +88,10 @@ class Evaluator:
         """
         self.charge(5)
         if isinstance(node, Number):
+            self._note_size(node.value)
             return node.value
         if isinstance(node, Constant):
+            self.spend(1, _DEAR)
             return self._constant(node.name)
         if isinstance(node, Symbol):
             if node.name not in point:
@@ -143,7 +157,7 @@ class Evaluator:
                 self.charge(1 + (bits_of(total) + bits_of(value)) // 50)
                 total = combine(total, value)
             else:
-                self.charge(10)
+                self.spend(10)
                 total = combine(to_mp(total), to_mp(value))
             self._sized(total)
         return total
@@ -153,14 +167,30 @@ class Evaluator:
         if isinstance(value, Fraction):
             if bits_of(value) > 2 * MAX_BITS:
                 raise TooComplex("a number too long")
+            self._note_size(value)
             return value
         if not context.isfinite(value):
             raise Undefined("not finite")
         if value != 0 and abs(context.mag(value)) > MAX_BITS:
             raise TooComplex("a number too large or too small")
+        self._note_size(value)
         return value
 
+    def _note_size(self, value: Value) -> None:
+        if isinstance(value, Fraction):
+            # the digits of its denominator are digits that can be lost, whatever its size
+            self.largest = max(self.largest, value.numerator.bit_length())
+            self.smallest = min(self.smallest, 1 - value.denominator.bit_length())
+        elif value != 0:
+            size = context.mag(value)
+            self.largest = max(self.largest, size)
+            self.smallest = min(self.smallest, size)
+
     def _power(self, base: Value, exponent: Value) -> Value:
+        if isinstance(exponent, Fraction) and exponent.denominator in _ODD_ROOTS and is_real(base) and base < 0:
+            # x^(1/3) is a real number where the cube root of x is one
+            root = -self._root(-base, Fraction(exponent.denominator))
+            return self._power(root, Fraction(exponent.numerator))
         if isinstance(exponent, Fraction) and isinstance(base, Fraction):
             if base == 0:
                 if exponent <= 0:
@@ -178,13 +208,17 @@ class Evaluator:
                 return base**exponent.numerator
             if exponent.denominator <= 64 and base > 0 and bits_of(exponent) < 64:
                 return self._power(self._root(base, Fraction(exponent.denominator)), Fraction(exponent.numerator))
+        whole = exponent.numerator if isinstance(exponent, Fraction) and exponent.denominator == 1 else None
         base, exponent = to_mp(base), to_mp(exponent)
         if base == 0:
             raise Undefined("a power of zero")
         size = abs(context.mag(base)) + 2
         if (exponent != 0 and context.mag(exponent) > 17) or abs(exponent) * size > MAX_BITS:
             raise TooComplex("a power too large")
-        self.charge(150)
+        if whole is not None:
+            self.spend(60)
+            return base**whole
+        self.spend(150, _DEAR)
         return base**exponent
 
     def _root(self, radicand: Value, index: Fraction) -> Value:
@@ -194,7 +228,7 @@ class Evaluator:
             bottom = integer_root(radicand.denominator, index.numerator)
             if top is not None and bottom is not None:
                 return Fraction(top, bottom)
-        self.charge(60)
+        self.spend(60)
         if index == 2:
             return context.sqrt(to_mp(radicand))
         return self._power(to_mp(radicand), 1 / index) if radicand != 0 else Fraction(0)
@@ -228,13 +262,15 @@ class Evaluator:
             return Fraction(math.floor(value) if op == "floor" else math.ceil(value))
         if not is_real(value) or context.mag(value) > 200:
             raise Undefined("rounding of such a number")
+        self.rounded = True
         nearest = int(context.nint(value))
-        if abs(value - nearest) < context.mpf(10) ** -_AGREE:
+        # whole, as far as the rounding error of the largest number met lets one see
+        if abs(value - nearest) < context.mpf(10) ** (self.largest * 3 // 10 + 30 - context.dps):
             return Fraction(nearest)
         return Fraction(int(context.floor(value) if op == "floor" else context.ceil(value)))
 
     def _function(self, op: str, values: list[Value]) -> Value:
-        self.charge(300)
+        self.spend(300, _DEAR)
         if op in ("log", "log10") and len(values) == 1:
             op, values = "log", [Fraction(10), *values]
         arguments = [to_mp(value) for value in values]
@@ -254,122 +290,9 @@ class Evaluator:
             "sin": context.sin, "cos": context.cos, "tan": context.tan, "cot": context.cot, "sec": context.sec, "csc": context.csc,
             "arcsin": context.asin, "arccos": context.acos, "arctan": context.atan, "arccot": context.acot, "sinh": context.sinh,
             "cosh": context.cosh, "tanh": context.tanh, "coth": context.coth, "exp": context.exp, "ln": context.log,
+            "arcsec": context.asec, "arccsc": context.acsc, "arcsinh": context.asinh, "arccosh": context.acosh, "arctanh": context.atanh,
             "Re": context.re, "Im": context.im, "arg": context.arg,
         }  # fmt: skip
         if op not in functions or len(arguments) != 1:
             raise Undefined(op)
         return functions[op](first)
-
-    # ---------------------------------------------------------------- equality
-    def equal(self, left: Node, right: Node) -> bool:
-        """
-        Tell whether two expressions are the same: rational values exactly, others to ``_AGREE`` digits, expressions with symbols at
-        several points.
-
-        :param left: an expression
-        :param right: another
-        :raises TooComplex: if one of them would cost too much
-        :raises Undefined: if one of them has no finite value
-        """
-        names = symbols(left) | symbols(right)
-        if not names:
-            with precision(DIGITS):
-                return self._same(self.value(left, {}), self.value(right, {}), left, right)
-        agreed = 0
-        for number in range(6):
-            with precision(_POINT_DIGITS):
-                point = sample_point(sorted(names), number)
-                a, b = self._at(left, point), self._at(right, point)
-                if (a is None) != (b is None):
-                    return False
-                if a is None or b is None:
-                    continue
-                if not close_to(to_mp(a), to_mp(b), _AGREE):
-                    return False
-            agreed += 1
-            if agreed == 4:
-                return True
-        if agreed < 2:
-            raise Undefined("defined at too few points")
-        return True
-
-    def proportional(self, left: Node, right: Node) -> bool:
-        """
-        Tell whether two expressions differ by a constant factor other than zero.
-
-        :param left: an expression with symbols
-        :param right: another
-        """
-        names = symbols(left)
-        if names != symbols(right) or not names:
-            return False
-        ratio = None
-        for number in range(4):
-            with precision(_POINT_DIGITS):
-                point = sample_point(sorted(names), number)
-                a, b = self._at(left, point), self._at(right, point)
-                if a is None or b is None or a == 0 or b == 0:
-                    return False
-                if ratio is not None and not close_to(to_mp(a) / to_mp(b), ratio, _AGREE - 5):
-                    return False
-                ratio = to_mp(a) / to_mp(b)
-        return True
-
-    def real(self, node: Node) -> Value:
-        """
-        Evaluate a constant expression that must be real.
-
-        :param node: its tree
-        :raises Undefined: if it is not real, not finite, or holds symbols
-        """
-        with precision(DIGITS):
-            value = self.value(node, {})
-            if isinstance(value, Fraction):
-                return value
-            if not is_real(value) and abs(value.imag) > context.mpf(10) ** -_AGREE * abs(value):
-                raise Undefined("not real")
-            return value if is_real(value) else value.real
-
-    def close(self, left: Value, right: Value, digits: int = _AGREE) -> bool:
-        """
-        Compare two values.
-
-        :param left: a value
-        :param right: another
-        :param digits: decimal digits that must agree
-        """
-        with precision(DIGITS):
-            if isinstance(left, Fraction) and isinstance(right, Fraction) and digits == _AGREE:
-                return left == right
-            return close_to(to_mp(left), to_mp(right), digits)
-
-    def below(self, left: Value, right: Value) -> bool:
-        """
-        Tell whether one real value is below another.
-
-        :param left: a value
-        :param right: another
-        """
-        with precision(DIGITS):
-            if isinstance(left, Fraction) and isinstance(right, Fraction):
-                return left < right
-            return bool(to_mp(left) < to_mp(right))
-
-    def _at(self, node: Node, point: dict[str, Value]) -> Value | None:
-        try:
-            return self.value(node, point)
-        except Undefined:
-            return None
-
-    def _same(self, a: Value, b: Value, left: Node, right: Node) -> bool:
-        if isinstance(a, Fraction) and isinstance(b, Fraction):
-            return a == b
-        a, b = to_mp(a), to_mp(b)
-        tiny = context.mpf(10) ** -60
-        if abs(a) > tiny or abs(b) > tiny:
-            return close_to(a, b, _AGREE)
-        # Both vanish, or nearly: with twice the digits a true zero shrinks and a small number stays.
-        difference = abs(a - b)
-        with precision(2 * DIGITS):
-            finer = abs(to_mp(self.value(left, {})) - to_mp(self.value(right, {})))
-            return bool(finer == 0 or finer < difference * context.mpf(10) ** -60)

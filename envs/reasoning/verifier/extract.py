@@ -10,10 +10,12 @@ from collections import deque
 
 _THINK_TAG = re.compile(r"<(/?)think>", re.IGNORECASE)
 _BOX_OR_BRACE = re.compile(r"\\boxed[ \t\n]{0,8}\{|(?<!\\)\\+[{}]|\{+|\}+")
-_MARKERS = re.compile(
-    r"(?:####|(?:final\s{1,3})?answer\s{1,3}is\s{0,3}:?|final\s{1,3}answer\s{0,3}:|answer\s{0,3}:)[ \t]{0,8}([^\n]{1,400})",
+_MARKER = re.compile(
+    r"####|answer[*_]{0,2}\s{1,3}is(?![a-z])[ \t]{0,3}[*_]{0,2}:?|answer[*_]{0,2}[ \t]{0,3}:",
     re.IGNORECASE,
 )
+_REST_OF_LINE = re.compile(r"[\s*_]{0,8}([^\n]{1,400})")
+_EMPHASIS_BEHIND = re.compile(r"[\s.]{0,8}(?:\*{1,3}|_{2,3})[\s.]{0,8}$")
 _DOLLARS = re.compile(r"(?<!\\)\$([^$\n]{1,400})\$")
 
 
@@ -105,9 +107,14 @@ def extract_answer(response: str, mode: str = "strict") -> tuple[str | None, str
         if answer is None and reason == "no_box" and "boxed" in response and "boxed" not in text:
             reason = "box_inside_thinking"
         return answer, reason
-    for pattern in (_MARKERS, _DOLLARS):
-        found = deque(pattern.finditer(text), maxlen=1)
-        if found:
-            inner = _DOLLARS.search(found[0].group(1))
-            return (inner.group(1) if inner else found[0].group(1)).strip().rstrip("."), "ok"
-    return None, reason
+    marker = deque(_MARKER.finditer(text), maxlen=1)
+    behind = _REST_OF_LINE.match(text, marker[0].end()) if marker else None
+    dollars = deque(_DOLLARS.finditer(text), maxlen=1)
+    if behind is not None:
+        inner = _DOLLARS.search(behind.group(1))
+        found = inner.group(1) if inner else _EMPHASIS_BEHIND.sub("", behind.group(1))
+    elif dollars:
+        found = dollars[0].group(1)
+    else:
+        return None, reason
+    return found.strip().rstrip("."), "ok"

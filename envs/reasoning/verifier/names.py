@@ -10,13 +10,15 @@ from .tree import Apply, Constant, Items, Node, Number, Relation, Symbol
 
 _LETTERS = (Constant("e"), Constant("i"))
 """Constants that may be letters of a name."""
+_POLAR = (("r", "theta", "phi"), ("rho", "theta", "phi"))
+"""Names of coordinates whose usual order is not the alphabetical one."""
 _MINUS_ONE = Apply("neg", (Number(Fraction(1)),))
 
 
 def is_name(node: Node, of_matrix: bool = False) -> bool:
     """
     Tell whether a value may be given to this: ``x``, ``f(x)``, ``AB``, ``|z|``, ``x + y``, ``r^2``, ``dy/dx``, ``\\angle ABC``,
-    ``(x, y)``, words. ``-x``, ``x/y`` and ``\\sin x`` before an equals sign are equations that are left to solve.
+    ``(x, y)``, ``a : b``, words. ``-x``, ``x/y`` and ``\\sin x`` before an equals sign are equations that are left to solve.
 
     :param node: the tree before an equals sign
     :param of_matrix: whether the value is a matrix, whose name may be an inverse
@@ -24,7 +26,7 @@ def is_name(node: Node, of_matrix: bool = False) -> bool:
     if isinstance(node, Symbol):
         return True
     if isinstance(node, Items):
-        return node.kind == "()" and all(isinstance(item, Symbol) for item in node.items)
+        return node.kind in ("()", "ratio") and all(isinstance(item, Symbol) for item in node.items)
     if not isinstance(node, Apply):
         return False
     if node.op.startswith("call:"):
@@ -101,14 +103,68 @@ def stripped(items: Sequence[Node]) -> list[Node]:
     return list(items)
 
 
-def coordinates(items: Sequence[Node]) -> list[Node]:
+def coordinates(items: Sequence[Node]) -> list[Node] | None:
     """
-    Of ``x = 1, y = 2`` take the values, if the names stand in alphabetical order.
+    Of ``x = 1, y = 2`` take the values, in the order of the names. They must be written in alphabetical order, but for ``x``, ``y`` and
+    ``z``, whose order is plain; which order ``n = 1, m = 2`` has, only the problem says.
+
+    :param items: members of a list or tuple
+    :return: the items themselves where none has a name; ``None`` where the order is unclear
+    """
+    relations = [item for item in items if isinstance(item, Relation) and set(item.ops) <= {"=", "~"}]
+    if not relations:
+        return list(items)
+    named = [_named(item) for item in relations]
+    names = [pair[0] for pair in named if pair is not None]
+    if len(names) < len(items) or len(set(names)) < len(names):
+        return None
+    pairs = [pair for pair in named if pair is not None]
+    if {letter for letter, *_ in names} <= {"x", "y", "z"}:
+        pairs.sort(key=lambda pair: pair[0])
+    elif names != sorted(names) and tuple(letter for letter, *_ in names) not in _POLAR:
+        return None
+    return [value for _, value in pairs]
+
+
+def in_usual_order(names: Sequence[Node]) -> bool:
+    """
+    Tell whether the names of ``(x, y) = (1, 2)`` stand in their usual order. One that writes ``(n, k)`` has it from the problem;
+    ``(y, x)``, ``(b, a)`` and ``(x_2, x_1)`` turn a plain order round.
+
+    :param names: symbols
+    """
+    keys = [_key(name) for name in names]
+    letters = {letter for letter, *_ in keys}
+    plain = letters <= set("xyz") or letters <= set("abcd") or len(letters) == 1
+    return len(set(keys)) == len(keys) and (not plain or keys == sorted(keys))
+
+
+def in_given_order(items: Sequence[Node]) -> bool:
+    """
+    Tell whether items are values of different names, ``x = 1, y = 2``: without the names only their order says which is which.
 
     :param items: members of a list
     """
     assigned = [assignment(item) if isinstance(item, Relation) else None for item in items]
-    names = [pair[0].name for pair in assigned if pair is not None and isinstance(pair[0], Symbol)]
-    if len(names) == len(items) and names == sorted(set(names)):
-        return [pair[1] for pair in assigned if pair is not None]
-    return list(items)
+    names = [pair[0] for pair in assigned if pair is not None]
+    return len(names) == len(items) and len(set(names)) > 1
+
+
+def _named(item: Relation) -> tuple[tuple[str, int, str], Node] | None:
+    """Split ``x = value``, ``x = value ≈ value`` or ``value = x`` into a key to order its name by, and the value."""
+    assigned = assignment(item)
+    if assigned is not None:
+        name, value = assigned
+    elif is_name(item.members[0]):
+        name, rest = item.members[0], item.members[1:]
+        value = Relation(item.ops[1:], rest) if len(rest) > 1 else rest[0]
+    else:
+        return None
+    return _key(name), value
+
+
+def _key(name: Node) -> tuple[str, int, str]:
+    """To order names by: ``x_2`` stands before ``x_10``."""
+    text = name.name if isinstance(name, Symbol) else repr(name)
+    letter, _, index = text.partition("_")
+    return letter, int(index) if index.isdigit() and len(index) < 10 else 0, index

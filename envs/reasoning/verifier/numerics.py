@@ -1,11 +1,10 @@
-"""Numbers for :mod:`.evaluate`: an mpmath context of our own, points to sample at, and exact roots and logarithms."""
+"""Numbers for :mod:`.evaluate`: an mpmath context of our own, and exact roots and logarithms."""
 
 from __future__ import annotations
 
 import math
 import os
 import threading
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -85,21 +84,6 @@ def symbols_of(node: Node) -> frozenset[str]:
     if isinstance(node, Matrix):
         return frozenset().union(*(symbols_of(entry) for row in node.rows for entry in row))
     return symbols(node)
-
-
-def sample_point(names: list[str], number: int) -> dict[str, Value]:
-    """
-    Give every symbol a value: fixed irrational numbers, all positive at even points, of mixed sign at odd ones.
-
-    :param names: the symbols
-    :param number: which point
-    """
-    point: dict[str, Value] = {}
-    for k, name in enumerate(names):
-        seed = zlib.crc32(f"{name}/{number}".encode())
-        value = context.sqrt(context.mpf(seed % 99991 + 7)) / 97 + context.mpf(k + 1) / 7
-        point[name] = -value if number % 2 and (k + number // 2) % 2 == 0 else value
-    return point
 
 
 def bits_of(value: Fraction) -> int:

@@ -160,12 +160,25 @@ class _Parser(Atoms):
                 name += "="
             ops.append(name)
             members.append(self.set_expression())
-        if self.is_op(":") and not ops:
-            while self.is_op(":"):
+        if self.is_op(":") and ops in ([], ["="]):
+            members[-1] = self.ratio(members[-1])
+            if not ops and self.is_op("="):
+                # a : b = 3 : 2
                 self.at += 1
-                members.append(self.sum())
-            return Items("ratio", tuple(members))
+                ops.append("=")
+                members.append(self.ratio(self.sum()))
         return members[0] if not ops else Relation(tuple(ops), tuple(members))
+
+    def ratio(self, first: Node) -> Node:
+        """Read the rest of ``3:2``, or of the time ``2:05``."""
+        terms, kind = [first], "ratio"
+        while self.is_op(":"):
+            self.at += 1
+            token = self.peek()
+            if token.kind == "num" and token.value.startswith("0") and token.value.isdigit() and len(token.value) > 1:
+                kind = "clock"
+            terms.append(self.sum())
+        return Items(kind, tuple(terms))
 
     def set_expression(self) -> Node:
         left = self.quantity()

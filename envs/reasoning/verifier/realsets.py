@@ -7,7 +7,7 @@ from functools import cmp_to_key, reduce
 from itertools import pairwise
 from typing import NamedTuple
 
-from .evaluate import Evaluator
+from .equality import Equality
 from .numerics import Undefined, Value, symbols
 from .tree import Apply, Constant, Items, Node, Quantity, Relation, SetOp, Symbol
 
@@ -39,7 +39,7 @@ def infinite_sign(node: Node) -> int:
     return 0
 
 
-def real_set(node: Node, evaluator: Evaluator) -> RealSet:
+def real_set(node: Node, evaluator: Equality) -> RealSet:
     """
     Bring intervals, unions, finite sets of numbers, inequalities in one symbol and ``x ∈ …`` into canonical form.
 
@@ -51,7 +51,7 @@ def real_set(node: Node, evaluator: Evaluator) -> RealSet:
     return _merged(_pieces(node, evaluator), evaluator)
 
 
-def same_set(left: RealSet, right: RealSet, evaluator: Evaluator) -> bool:
+def same_set(left: RealSet, right: RealSet, evaluator: Equality) -> bool:
     """
     Tell whether two canonical sets are equal, endpoints and brackets included.
 
@@ -69,14 +69,14 @@ def same_set(left: RealSet, right: RealSet, evaluator: Evaluator) -> bool:
     )
 
 
-def _pieces(node: Node, evaluator: Evaluator) -> RealSet:
+def _pieces(node: Node, evaluator: Equality) -> RealSet:
     if isinstance(node, Items):
         if node.kind in ("set", "list"):
             if any(isinstance(item, Relation | Items | SetOp) for item in node.items):
                 return _listed(node.items, evaluator)
             points = [evaluator.real(item) for item in node.items]
             return [Interval(point, True, point, True) for point in points]
-        if node.kind != "ratio" and len(node.items) == 2:
+        if node.kind[0] in "([" and len(node.items) == 2:
             return _interval(node.items[0], node.kind[0] == "[", node.items[1], node.kind[1] == "]", evaluator)
     if isinstance(node, SetOp):
         left, right = real_set(node.left, evaluator), real_set(node.right, evaluator)
@@ -91,11 +91,16 @@ def _pieces(node: Node, evaluator: Evaluator) -> RealSet:
     raise Undefined("no set of real numbers")
 
 
-def _listed(items: Sequence[Node], evaluator: Evaluator) -> RealSet:
+def _listed(items: Sequence[Node], evaluator: Equality) -> RealSet:
     """
     Sets with commas between them: their union. Conditions that overlap (``x > 1, x < 2``; ``x >= -1, x != 0``) are meant to hold
-    together, those that exclude each other (``x < 1, x > 3``) are cases.
+    together, those that exclude each other (``x < 1, x > 3``) are cases. Conditions on several unknowns are no set of numbers.
     """
+    unknowns = {
+        member for item in items if isinstance(item, Relation) for member in item.members if isinstance(member, Symbol)
+    }
+    if len(unknowns) > 1:
+        raise Undefined("conditions on several unknowns")
     sets = [real_set(item, evaluator) for item in items]
     pieces = _ordered([piece for found in sets for piece in found], evaluator)
     if all(isinstance(item, Relation) for item in items):
@@ -107,7 +112,7 @@ def _listed(items: Sequence[Node], evaluator: Evaluator) -> RealSet:
     return pieces
 
 
-def _interval(low: Node, low_closed: bool, high: Node, high_closed: bool, evaluator: Evaluator) -> RealSet:
+def _interval(low: Node, low_closed: bool, high: Node, high_closed: bool, evaluator: Equality) -> RealSet:
     if infinite_sign(low) > 0 or infinite_sign(high) < 0:
         raise Undefined("an interval that runs backwards")
     if (infinite_sign(low) and low_closed) or (infinite_sign(high) and high_closed):
@@ -121,7 +126,7 @@ def _interval(low: Node, low_closed: bool, high: Node, high_closed: bool, evalua
     return [Interval(left, low_closed, right, high_closed)]
 
 
-def _inequality(node: Relation, evaluator: Evaluator) -> RealSet:
+def _inequality(node: Relation, evaluator: Equality) -> RealSet:
     """``a < x <= b``, ``x > a``, ``x ≠ a``, ``x ∈ S``, ``x = a``."""
     places = [k for k, member in enumerate(node.members) if isinstance(member, Symbol)]
     if len(places) != 1 or len(node.members) > 3:
@@ -161,7 +166,7 @@ def _inequality(node: Relation, evaluator: Evaluator) -> RealSet:
     return pieces
 
 
-def _compare_low(a: Interval, b: Interval, evaluator: Evaluator) -> int:
+def _compare_low(a: Interval, b: Interval, evaluator: Equality) -> int:
     """Order by the left end: an open end starts later than a closed one at the same number."""
     if a.low is None or b.low is None:
         return (a.low is not None) - (b.low is not None)
@@ -170,7 +175,7 @@ def _compare_low(a: Interval, b: Interval, evaluator: Evaluator) -> int:
     return -1 if evaluator.below(a.low, b.low) else 1
 
 
-def _compare_high(a: Interval, b: Interval, evaluator: Evaluator) -> int:
+def _compare_high(a: Interval, b: Interval, evaluator: Equality) -> int:
     """Order by the right end."""
     if a.high is None or b.high is None:
         return (a.high is None) - (b.high is None)
@@ -179,7 +184,7 @@ def _compare_high(a: Interval, b: Interval, evaluator: Evaluator) -> int:
     return -1 if evaluator.below(a.high, b.high) else 1
 
 
-def _touch(a: Interval, b: Interval, evaluator: Evaluator) -> bool:
+def _touch(a: Interval, b: Interval, evaluator: Equality) -> bool:
     """Whether b, which does not start before a, starts before a has ended, or right where it ends."""
     if a.high is None or b.low is None:
         return True
@@ -188,7 +193,7 @@ def _touch(a: Interval, b: Interval, evaluator: Evaluator) -> bool:
     return evaluator.below(b.low, a.high)
 
 
-def _ordered(pieces: RealSet, evaluator: Evaluator) -> RealSet:
+def _ordered(pieces: RealSet, evaluator: Equality) -> RealSet:
     def by_low(a: Interval, b: Interval) -> int:
         evaluator.charge(50)
         return _compare_low(a, b, evaluator)
@@ -196,7 +201,7 @@ def _ordered(pieces: RealSet, evaluator: Evaluator) -> RealSet:
     return sorted(pieces, key=cmp_to_key(by_low))
 
 
-def _merged(pieces: RealSet, evaluator: Evaluator) -> RealSet:
+def _merged(pieces: RealSet, evaluator: Equality) -> RealSet:
     merged: RealSet = []
     for piece in _ordered(pieces, evaluator):
         if merged and _touch(merged[-1], piece, evaluator):
@@ -223,7 +228,7 @@ def _complement(pieces: RealSet) -> RealSet:
     return gaps if ended else [*gaps, Interval(low, low_closed, None, False)]
 
 
-def _intersection(left: RealSet, right: RealSet, evaluator: Evaluator) -> RealSet:
+def _intersection(left: RealSet, right: RealSet, evaluator: Equality) -> RealSet:
     found: RealSet = []
     for a in left:
         for b in right:

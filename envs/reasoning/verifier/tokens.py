@@ -53,9 +53,10 @@ _CHARACTERS = {
 }  # fmt: skip
 _TRANSLATE = str.maketrans(_CHARACTERS)
 
-_THOUSANDS_MARK = re.compile(r"(?<=\d)(?:,\s?\\!|\{,\}|\\,|\\!|\\;|~)\s?(?=\d{3}(?!\d))")
-_GROUPED_BY_SPACE = re.compile(r"^\s*-?\d{1,3}(?: \d{3})+\s*$")
-_GROUPED_BY_COMMA = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3}){1,300}(?![\d,]*\d)")
+# no number begins with a group of 0: 0,125 has a decimal comma
+_THOUSANDS_MARK = re.compile(r"(?:(?<=[1-9])|(?<=\d\d))(?:,\s?\\!|\{,\}|\\,|\\!|\\;|~)\s?(?=\d{3}(?!\d))")
+_GROUPED_BY_SPACE = re.compile(r"^\s*-?[1-9]\d{0,2}(?: \d{3})+\s*$")
+_GROUPED_BY_COMMA = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3}){1,300}(?![\d,]*\d)")
 _EMPHASIS = re.compile(r"^\s*(\*{1,3}|_{2,3}|`{1,3})(.{1,2900}?)\1\s*$", re.DOTALL)
 
 _TOKEN = re.compile(

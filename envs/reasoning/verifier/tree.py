@@ -59,8 +59,8 @@ class Quantity:
 @dataclass(frozen=True)
 class Items:
     """
-    Several values. ``kind``: ``list`` (bare, in no order), ``set``, ``ratio``, or the two brackets of a tuple or an interval: ``()``,
-    ``[]``, ``(]``, ``[)``.
+    Several values. ``kind``: ``list`` (bare, in no order), ``set``, ``ratio``, ``clock`` (a time), or the two brackets of a tuple or an
+    interval: ``()``, ``[]``, ``(]``, ``[)``.
     """
 
     kind: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 
@@ -42,7 +43,7 @@ deg degree degrees °
 dollar dollars $ usd USD
 cent cents ¢
 euro euros €
-percent % pct percentage
+percent percents % pct percentage
 unit units
 hz Hz hertz
 n N newton newtons
@@ -82,7 +83,16 @@ _NEVER_UNITS = word_set(
     "between factorial mod modulo base power root pi e i infinity infinite squareroot point opposite inverse reciprocal also other "
     "another otherwise possibly probably can could would should double triple twice thrice pair pairs score gross least most up down "
     "greater larger smaller off away million millions billion billions hundred hundreds thousand thousands trillion dozen "
-    "different unknown random some all every each both"
+    "different unknown random some all every each both "
+    "ones tens dozens scores googol googols googolplex lakh lakhs crore crores myriad myriads grand bn mn tn mille permil permille "
+    "promille basis bps bp repeating recurring doubled tripled quadrupled halved tenths inverted negated rounded truncated conjugate "
+    "complement halfs wholes quadruple approx roughly nearly almost"
+)
+_ENDINGS_OF_NUMBERS = re.compile(r"(?<=\w)(?:th|ths|illion|illions|fold)$")
+"""Of fractions (``sevenths``), large numbers (``quadrillion``) and multiples (``tenfold``)."""
+_END_LIKE_NUMBERS = word_set(
+    "month months width widths depth depths length lengths breadth breadths bath baths path paths tooth moth moths birth births death "
+    "deaths youth youths strength growth earth cloth cloths booth booths mouth mouths teeth north south"
 )
 
 Unit = tuple[tuple[str, int], ...]
@@ -102,10 +112,14 @@ def canonical_unit(words: list[tuple[str, int]]) -> Unit | None:
     pending, sign = 1, 1
     if len(words) > 6:
         return None
-    for word, power in words:
+    for k, (word, power) in enumerate(words):
         lower = word.lower()
-        if lower in _NEVER_UNITS or len(word) > 24:
+        if lower in _NEVER_UNITS or len(word) > 24 or (_ENDINGS_OF_NUMBERS.search(lower) and lower not in _END_LIKE_NUMBERS):
             return None
+        if lower == "per" and [name.lower() for name, _ in words[k + 1 : k + 2]] == ["cent"]:
+            word, lower = "percent", "percent"
+        elif k and lower == "cent" and words[k - 1][0].lower() == "per":
+            continue
         if lower == "per":
             sign = -1
         elif lower in ("square", "sq", "cubic", "cu"):

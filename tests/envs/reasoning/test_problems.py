@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from sppo_rl.envs.reasoning import (
@@ -28,7 +26,6 @@ from sppo_rl.envs.reasoning import (
     load_named,
     verify,
 )
-from sppo_rl.envs.reasoning.golds import warn_of_unlikely_golds
 from sppo_rl.envs.reasoning.gym_tasks import is_safe
 from sppo_rl.envs.reasoning.rewards import as_scorer, score_batch
 
@@ -303,70 +300,15 @@ def test_a_solution_in_the_messages_is_no_part_of_the_prompt() -> None:
         from_records([{"messages": bare["messages"][:1], "answer": "5"}])
 
 
-@pytest.mark.parametrize(
-    ("row", "gold"),
-    [
-        ({"answer": "24 clips in May.\nAltogether 48+24 = <<48+24=72>>72 clips.\n#### 72"}, "72"),
-        ({"answer": "So much.\n#### 1,200"}, "1,200"),
-        ({"solution": r"First \boxed{1}.\nThus the answer is $\boxed{\frac{7}{2}}$."}, r"\frac{7}{2}"),
-        ({"answer": r"\boxed{72}"}, "72"),
-        ({"final_answer": ["72"]}, "72"),
-        ({"reward_model": {"ground_truth": [["72"]]}}, "72"),
-        ({"final_answer": np.array(["72"])}, "72"),
-        ({"answer": 72}, "72"),
-        ({"answer": [1, 2]}, "[1, 2]"),
-        ({"answer": r"\boxed{\frac{1}{"}, r"\boxed{\frac{1}{"),
-    ],
-)
-def test_golds_in_all_the_forms_that_data_sets_give_them(row: dict[str, Any], gold: str) -> None:
-    (problem,) = from_records([{"question": "q", **row}])
-    assert problem.answer == gold
+def test_a_message_in_parts_is_their_text() -> None:
+    def asked(content: Any) -> Any:
+        return from_records([{"prompt": [{"role": "user", "content": content}], "answer": "4"}])[0].prompt
 
-
-UNLIKELY = r"1 of 2 gold answers are empty, have several lines .* problem '{}': '"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    ["We prove it.\nFirst …", "x" * 201, "", " \n", [], [None], [" "], r"\boxed{ }", "So it is.\n####", np.array([])],
-    ids=["lines", "long", "empty", "blank", "no_element", "none", "blank_element", "empty_box", "nothing_behind", "array"],
-)
-def test_golds_that_no_response_will_match_are_pointed_out(answer: Any) -> None:
-    with pytest.warns(UserWarning, match=UNLIKELY.format("proof")):
-        from_records([{"question": "q", "answer": "5"}, {"question": "q", "answer": answer, "id": "proof"}])
-
-
-def test_empty_golds_are_pointed_out_wherever_problems_come_from() -> None:
-    with pytest.warns(UserWarning, match=UNLIKELY.format("1")):
-        problems = from_pairs([("1+1?", "2"), ("1+2?", "  ")])
-    with pytest.warns(UserWarning, match=UNLIKELY.format("1")):
-        warn_of_unlikely_golds(problems)
-    judged_otherwise = Problem("Say it.", "", "own", scorer=FunctionScorer(lambda response, gold: 1.0))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warn_of_unlikely_golds([problems[0], judged_otherwise])
-
-
-@pytest.mark.parametrize("empty", ["", " ", [], [""], None, r"\boxed{}"], ids=repr)
-def test_an_empty_answer_gives_way_to_a_column_that_holds_one(empty: Any) -> None:
-    rows = [
-        {"problem": "1+1?", "answer": empty, "solution": r"so \boxed{2}"},
-        {"problem": "1+1?", "reward_model": {"ground_truth": empty}, "answer": "2", "solution": r"\boxed{3}"},
-    ]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        problems = from_records(rows)
-    assert [problem.answer for problem in problems] == ["2", "2"]
-    seen: list[str] = []
-    TRLReward(lambda completions, answer, **rest: seen.extend(answer) or [0.0, 0.0]).score(problems, ["", ""], [[], []])
-    assert seen == ["2", "2"]
-
-
-def test_a_row_where_no_column_has_an_answer_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"Row 1 has the columns \['answer', 'problem', 'reward_model'\]"):
-        from_records(
-            [{"problem": "1?", "answer": "1"}, {"problem": "2?", "answer": None, "reward_model": {"ground_truth": None}}]
-        )
+    parts = [{"type": "text", "text": "2+2?"}, {"text": " Be brief."}, " Box it."]
+    assert asked(parts) == (("user", "2+2? Be brief. Box it."),)
+    for content in ([{"type": "image", "url": "a.png"}], [], None, [5]):
+        with pytest.raises(ValueError, match=r"message of row 0 has the content .* it must be a text, or parts"):
+            asked(content)
 
 
 def test_files_that_hold_no_rows(tmp_path: Path) -> None:

@@ -1,0 +1,262 @@
+"""Whether two expressions are equal: rational values exactly, others to so many digits that no term can be lost beside another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+from typing import NamedTuple
+
+from .evaluate import Evaluator
+from .numerics import Undefined, Value, close_to, context, is_real, precision, symbols, to_mp
+from .points import rounding_points, rounds_symbols, sample_point, stand_for_whole_numbers
+from .tokens import TooComplex
+from .tree import Apply, Constant, Node
+
+DIGITS = 120
+"""Digits of values that are kept, such as the ends of intervals."""
+_CLOSE = 90
+"""Digits to which such values agree when they are equal."""
+_FIRST = 80
+_MOST_DIGITS = 6000
+_MANY_DIGITS = 400
+_SPARE = 60
+_POINTS = 4
+_FEWEST_ROUNDING_POINTS = 10
+
+Pair = Callable[[], tuple[Value, Value]]
+Point = Callable[[], dict[str, Value]]
+
+
+class _OneSided(Exception):
+    """At this point only one of two expressions has a value."""
+
+
+class _Difference(NamedTuple):
+    """How far apart two values are when they are computed to so many digits."""
+
+    digits: int
+    needed: int
+    """Digits that tell the smallest number met in the evaluation from the rounding error of the largest."""
+    largest: int
+    """Decimal places of the largest number met."""
+    exact: bool
+    size: Value
+    scale: Value
+
+
+class Equality(Evaluator):
+    """Compares expressions; one for each comparison, because it holds the budget."""
+
+    def equal(self, left: Node, right: Node) -> bool:
+        """
+        Tell whether two expressions are the same: in value, or at several points if they hold symbols. Where they round symbols that
+        stand for whole numbers, whole numbers are the points. Where neither is real they may differ, unless one of them holds ``i``.
+
+        :param left: an expression
+        :param right: another
+        :raises TooComplex: if one of them would cost too much
+        :raises Undefined: if one of them has no finite value
+        """
+        names = symbols(left) | symbols(right)
+        if not names:
+            return self._agree(lambda: (self.value(left, {}), self.value(right, {})))
+        if rounds_symbols(left) or rounds_symbols(right):
+            agreed = 0
+            for point in rounding_points(sorted(names), left, right):
+                same = self._agree_where_small(left, right, point)
+                if same is False:
+                    return False
+                agreed += same is not None
+            if stand_for_whole_numbers(names):
+                if agreed < _FEWEST_ROUNDING_POINTS:
+                    raise Undefined("defined at too few points")
+                return True
+        agreed = 0
+        real_alone = not (_holds_i(left) or _holds_i(right))
+        for number in range(_POINTS + 2):
+            sample = self._sample(sorted(names), number, (left, right))
+            same = self._agree_at(left, right, sample)
+            if same is False and not (real_alone and self._neither_is_real(left, right, sample)):
+                return False
+            agreed += same is True
+            if agreed == _POINTS:
+                return True
+        if agreed < 2:
+            raise Undefined("defined at too few points")
+        return True
+
+    def proportional(self, left: Node, right: Node) -> bool:
+        """
+        Tell whether two expressions differ by a constant factor other than zero.
+
+        :param left: an expression with symbols
+        :param right: another
+        """
+        names = symbols(left)
+        if names != symbols(right) or not names:
+            return False
+        points = [self._sample(sorted(names), number, (left, right)) for number in range(_POINTS)]
+        for point in points:
+            for node in (left, right):
+                if self._agree(lambda node=node, point=point: (self.value(node, point()), Fraction(0))):  # type: ignore[misc]
+                    return False
+        first, *others = points
+        if rounds_symbols(left) or rounds_symbols(right):
+            others += [lambda point=point: point for point in rounding_points(sorted(names), left, right)]  # type: ignore[misc]
+
+        def crossed(point: Point) -> tuple[Value, Value]:
+            here, there = first(), point()
+            return (
+                self._fold([self.value(left, here), self.value(right, there)], lambda a, b: a * b),
+                self._fold([self.value(right, here), self.value(left, there)], lambda a, b: a * b),
+            )
+
+        return all(self._agree(lambda point=point: crossed(point)) for point in others)  # type: ignore[misc]
+
+    # ---------------------------------------------------------------- how many digits
+    def _agree(self, pair: Pair) -> bool:
+        """
+        Compare two values that can be had to any number of digits.
+
+        Of ``x^2024 - 1`` the 1 is lost in 900 digits beside the power, so the digits follow the numbers met. Then twice as many: the
+        difference of equal values, which is rounding error, shrinks with them, and any other stays.
+        """
+        found = self._difference(pair, _FIRST)
+        for _ in range(2):
+            if found.exact or found.needed <= found.digits:
+                break
+            found = self._difference(pair, found.needed)
+        if found.exact:
+            return bool(found.size == 0)
+        ten = context.mpf(10)
+        if found.size > max(ten ** (found.largest + 30 - found.digits), found.scale * ten**-10):
+            return False
+        finer = self._difference(pair, 2 * found.digits)
+        shrunk = found.size * ten ** (15 - found.digits)
+        return bool(finer.size <= max(ten ** (found.largest + 30 - finer.digits), shrunk))
+
+    def _difference(self, pair: Pair, digits: int) -> _Difference:
+        if digits > 2 * _MOST_DIGITS:
+            raise TooComplex("a comparison that needs too many digits")
+        with precision(digits):
+            self.largest = self.smallest = 0
+            self.rounded = False
+            a, b = pair()
+            largest, smallest = int(self.largest * 0.30103) + 1, int(-self.smallest * 0.30103) + 1
+            # three times the smallest: dividing by a small number enlarges the error that it has
+            needed = largest + 3 * smallest + _SPARE
+            if isinstance(a, Fraction) and isinstance(b, Fraction) and not self.rounded:
+                return _Difference(digits, needed, largest, True, int(a != b), 1)
+            a, b = to_mp(a), to_mp(b)
+            return _Difference(digits, needed, largest, False, abs(a - b), max(abs(a), abs(b)))
+
+    def _agree_at(self, left: Node, right: Node, point: Point) -> bool | None:
+        """Compare at one point; ``None`` where neither expression has a value there."""
+
+        def pair() -> tuple[Value, Value]:
+            here = point()
+            a, b = self._at(left, here), self._at(right, here)
+            if a is None and b is None:
+                raise Undefined("both sides")
+            if a is None or b is None:
+                raise _OneSided
+            return a, b
+
+        try:
+            return self._agree(pair)
+        except _OneSided:
+            return False
+        except Undefined:
+            return None
+
+    def _agree_where_small(self, left: Node, right: Node, point: dict[str, Value]) -> bool | None:
+        """Compare at one point, unless the numbers get too large there: 2^n at a large n."""
+        try:
+            return self._agree_at(left, right, lambda: point)
+        except TooComplex:
+            if self.work < 0:
+                raise
+            return None
+
+    def _neither_is_real(self, left: Node, right: Node, point: Point) -> bool:
+        """Whether a point lies outside the reals for both expressions, where the branches of roots may differ: √(a/b) and √a/√b."""
+        with precision(_FIRST):
+            here = point()
+            values = [self._at(node, here) for node in (left, right)]
+            return all(
+                value is not None and not is_real(value) and abs(value.imag) > abs(value) * context.mpf(10) ** -30
+                for value in values
+            )
+
+    def _at(self, node: Node, point: dict[str, Value]) -> Value | None:
+        try:
+            return self.value(node, point)
+        except Undefined:
+            return None
+
+    def _sample(self, names: list[str], number: int, nodes: tuple[Node, ...]) -> Point:
+        """A point to sample at: one near ±1 where high powers would need many digits at the usual one."""
+
+        def digits(near_one: bool) -> int:
+            with precision(_FIRST):
+                self.largest = self.smallest = 0
+                try:
+                    point = sample_point(names, number, near_one)
+                    for node in nodes:
+                        self._at(node, point)
+                except TooComplex:
+                    if self.work < 0:
+                        raise
+                    return _MOST_DIGITS
+                return int((self.largest - 3 * self.smallest) * 0.30103)
+
+        usual = digits(False)
+        near_one = usual > _MANY_DIGITS and digits(True) < usual
+        return lambda: sample_point(names, number, near_one)
+
+    # ---------------------------------------------------------------- values that are kept
+    def real(self, node: Node) -> Value:
+        """
+        Evaluate a constant expression that must be real.
+
+        :param node: its tree
+        :raises Undefined: if it is not real, not finite, or holds symbols
+        """
+        with precision(DIGITS):
+            value = self.value(node, {})
+            if isinstance(value, Fraction):
+                return value
+            if not is_real(value) and abs(value.imag) > context.mpf(10) ** -_CLOSE * abs(value):
+                raise Undefined("not real")
+            return value if is_real(value) else value.real
+
+    def close(self, left: Value, right: Value, digits: int = _CLOSE) -> bool:
+        """
+        Compare two values.
+
+        :param left: a value
+        :param right: another
+        :param digits: decimal digits that must agree
+        """
+        with precision(DIGITS):
+            if isinstance(left, Fraction) and isinstance(right, Fraction) and digits == _CLOSE:
+                return left == right
+            return close_to(to_mp(left), to_mp(right), digits)
+
+    def below(self, left: Value, right: Value) -> bool:
+        """
+        Tell whether one real value is below another.
+
+        :param left: a value
+        :param right: another
+        """
+        with precision(DIGITS):
+            if isinstance(left, Fraction) and isinstance(right, Fraction):
+                return left < right
+            return bool(to_mp(left) < to_mp(right))
+
+
+def _holds_i(node: Node) -> bool:
+    if isinstance(node, Apply):
+        return any(_holds_i(argument) for argument in node.args)
+    return isinstance(node, Constant) and node.name == "i"
