@@ -7,8 +7,8 @@ learning rate; and GRPO divides by the standard deviation too, which with one gr
 ``lunar_lander_loss``: SPPO is ahead of PPO on LunarLander, untuned, and so is PPO + BCE. Is it the critic's loss, in SPPO as well? With
 seeds that the comparison has not seen.
 
-``lunar_lander_longer``: tuning took what was best after 400 episodes there. Is that what twice the comparison's length wants? SPPO and
-PPO + BCE with their starting points and with what was found, seeds that no trial has seen.
+``lunar_lander_longer``: tuning took what was best after 400 episodes there. Is that what twice the comparison's length wants? SPPO
+with its starting point and with what was found, seeds that no trial has seen.
 
 Episodes (of the others), evaluation episodes and starting points are those of ``control_comparison.sh``; evaluated at the beginning and
 the end alone.
@@ -72,8 +72,6 @@ STUDIES = {
         {
             "SPPO": ("sppo", {}),
             "SPPO, tuned": ("sppo", tuned("sppo")),
-            "PPO + BCE": ("ppo-bce", {}),
-            "PPO + BCE, tuned": ("ppo-bce", tuned("ppo-bce")),
         },
         range(100, 105),
     ),
