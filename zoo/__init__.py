@@ -3,7 +3,7 @@ The zoo: priors to start from, trained agents; trains, evaluates, compares and p
 
 From the ground up; each imports those above it in this list alone:
 
-- ``names``: algorithms, tasks, files, and what to say to a wrong one
+- ``names``: algorithms, tasks, files, and what to say to a wrong one; ``reading``: files that may be damaged
 - ``settings/``: hyperparameters, and the search for better ones; ``results/``: result files, summaries, tables, plots
 - ``shipped/``: priors and agents, which lie in ``priors/`` and ``agents/``; ``imitation/``: how priors are made
 - ``running/``: a control run; ``language/``: runs of language models; ``parallel/``: many runs side by side, of either kind

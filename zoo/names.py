@@ -99,6 +99,23 @@ def is_ours(name: str) -> bool:
     return issubclass(algorithm_class(name), SequenceAlgorithm)
 
 
+LARGEST_SEED = 2**32 - 1
+"""NumPy's, which SB3 seeds."""
+
+
+def check_seed(seed: int) -> int:
+    """
+    Check that a seed is one for all that is seeded with it.
+
+    :param seed: of a run or an evaluation
+    :return: the same
+    :raises UsageError: if it is not
+    """
+    if not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+        raise UsageError(f"seed must be a whole number from 0 to {LARGEST_SEED}, got {seed!r}.")
+    return seed
+
+
 def plain_id(env_id: str) -> str:
     """
     Drop the module that Gymnasium allows before an id.

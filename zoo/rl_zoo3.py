@@ -26,7 +26,6 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.monitor import ResultsWriter
@@ -35,7 +34,8 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.notices import env_id_of
 from sppo_rl.vec_env import has_batched_form, make_batched
-from sppo_rl.zoo.names import TABLE
+from sppo_rl.zoo.names import TABLE, UsageError
+from sppo_rl.zoo.reading import read_yaml
 from sppo_rl.zoo.settings.hyperparameters import same_minibatches, update_size
 from sppo_rl.zoo.settings.search import suggest
 from sppo_rl.zoo.shipped.prior import copy_prior_into, list_priors
@@ -77,11 +77,14 @@ def with_zoo_keys(cls: type[BaseAlgorithm], preset: Mapping[str, Any]) -> type[B
 def _start_from_prior(model: SequenceAlgorithm, prior: bool | None) -> None:
     assert model.env is not None
     env_id = env_id_of(model.env) or ""
-    # a prior has seen observations as they are
-    fits = env_id in list_priors() and model.get_vec_normalize_env() is None
-    if prior or (prior is None and fits):
-        if model.get_vec_normalize_env() is not None:
-            raise ValueError("A prior does not fit normalised observations. Leave out 'normalize', or set prior to False.")
+    # a prior has seen observations as they are; rewards are no business of an actor's
+    normalizer = model.get_vec_normalize_env()
+    normalized = normalizer is not None and normalizer.norm_obs
+    if prior or (prior is None and env_id in list_priors() and not normalized):
+        if normalized:
+            raise ValueError(
+                "A prior does not fit normalised observations. Leave out 'normalize', give it norm_obs=False, or set prior to False."
+            )
         copy_prior_into(model.policy, env_id)  # type: ignore[arg-type]
         if model.verbose:
             print("Starts from the shipped prior (-params prior:False for random weights)")
@@ -114,9 +117,34 @@ class MonitorFile(BaseCallback):
         self._writer.close()
 
 
+class Sampler:
+    """
+    Draws an algorithm's hyperparameters for rl_zoo3's ``--optimize-hyperparameters``.
+
+    :param algo: name on this package's command line
+    """
+
+    settings: Mapping[str, Any] | None = None
+    """Of the run, which rl_zoo3 does not hand over: what they rule out is not drawn."""
+
+    def __init__(self, algo: str):
+        self.algo = algo
+
+    def __call__(self, trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
+        """
+        Draw.
+
+        :param trial: of an Optuna study
+        :param n_actions: unused, as the others
+        :param n_envs: unused
+        :param additional_args: unused
+        """
+        return suggest(trial, self.algo, self.settings)
+
+
 def experiment_manager() -> type[ExperimentManager]:
     """Derive the class that does what this module's first lines say; rl_zoo3's other algorithms behave as ever."""
-    from rl_zoo3.exp_manager import ExperimentManager
+    from rl_zoo3.exp_manager import HYPERPARAMS_SAMPLER, ExperimentManager
 
     class Manager(ExperimentManager):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -127,8 +155,10 @@ def experiment_manager() -> type[ExperimentManager]:
 
         def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
             if self.algo in ALGORITHMS and self.custom_hyperparams and self.config.endswith((".yml", ".yaml")):
-                table = yaml.safe_load(Path(self.config).read_text(encoding="utf-8"))
-                entry = table.get(self.env_name.gym_id, {})
+                table = read_yaml(Path(self.config)) or {}
+                # where rl_zoo3 looks, in its order
+                places = (self.env_name.gym_id, *(["atari"] if self._is_atari else []), "default")
+                entry: dict[str, Any] = next((table[place] for place in places if place in table), {})
                 name = ALGORITHMS[self.algo]
                 self.custom_hyperparams.update(same_minibatches(name, entry, self.custom_hyperparams))
             hyperparameters, saved = super().read_hyperparameters()
@@ -151,6 +181,23 @@ def experiment_manager() -> type[ExperimentManager]:
                 self.vec_env_class = self._make_batch
                 self.n_envs = update_size(ALGORITHMS[self.algo], settings)
             return processed
+
+        def objective(self, trial: optuna.Trial) -> float:
+            if self.algo not in ALGORITHMS:
+                return super().objective(trial)
+            import optuna
+
+            sampler = HYPERPARAMS_SAMPLER[self.algo]
+            if isinstance(sampler, Sampler):
+                sampler.settings = self._hyperparams
+            try:
+                return super().objective(trial)
+            except UsageError:
+                raise
+            except ValueError as error:
+                # of the constructor: rl_zoo3 itself prunes what fails while it learns
+                print(f"Trial {trial.number} pruned: {error}")
+                raise optuna.TrialPruned(str(error)) from error
 
         def _make_batch(self, makers: Sequence[Callable[[], Any]], **kwargs: Any) -> VecEnv:
             return make_batched(self.env_name.gym_id, len(makers))
@@ -179,17 +226,10 @@ def register() -> None:
         return
     for name, ours in ALGORITHMS.items():
         ALGOS[name] = with_zoo_keys(TABLE[ours].cls, TABLE[ours].preset)
-        HYPERPARAMS_SAMPLER[name] = _sampler(ours)
+        HYPERPARAMS_SAMPLER[name] = Sampler(ours)
         # what is drawn has the constructor's names already
         HYPERPARAMS_CONVERTER[name] = dict
     rl_zoo3.train.ExperimentManager = experiment_manager()
-
-
-def _sampler(algo: str) -> Callable[..., dict[str, Any]]:
-    def sample(trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]) -> dict[str, Any]:
-        return suggest(trial, algo)
-
-    return sample
 
 
 def main() -> None:

@@ -67,6 +67,26 @@ def weights(model):
             "n_timesteps must be at least 1, got 0 in --hyper",
         ),
         (["compare", "--env", CARTPOLE, "--hyperparams", "ppo.n_timesteps=0"], 1, "n_timesteps must be at least 1, got 0"),
+        (
+            ["train", "--env", "CartPole-v1", "--hyperparams", "policy=MlpPolcy"],
+            1,
+            "sppo has no policy 'MlpPolcy'. Did you mean 'MlpPolicy'? It has: MlpPolicy, CnnPolicy, MultiInputPolicy.",
+        ),
+        (
+            ["train", "--env", "CartPole-v1", "--hyperparams", "policy=CnnPolicy"],
+            1,
+            "sppo cannot be built for CartPole-v1 with policy=CnnPolicy: You should use NatureCNN only with images",
+        ),
+        (
+            ["train", "--algo", "sb3-ppo", "--env", "CartPole-v1", "--hyperparams", "policy=MultiInputPolicy"],
+            1,
+            "with policy=MultiInputPolicy: 'Box' object has no attribute 'spaces'. MlpPolicy is for vectors, CnnPolicy for images",
+        ),
+        (
+            ["train", "--algo", "sb3-ppo", "--env", "CartPole-v1", "--hyperparams", "batch_size=1"],
+            1,
+            "sb3-ppo cannot be built for CartPole-v1 with policy=MlpPolicy: `batch_size` must be greater than 1",
+        ),
         (["train"], 1, "--env"),
         (["train", "--env", "CartPole-v1", "--from-prior"], 1, "There is no prior for 'CartPole-v1'"),
         (["evaluate", "--env", CARTPOLE, "--model", "nowhere.zip"], 1, "no model at nowhere.zip"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -172,6 +173,29 @@ def test_training_starts_from_the_prior_unless_told_otherwise():
     assert cls("MlpPolicy", "CartPole-v1").n_envs == 1
 
 
+def test_a_prior_fits_where_only_rewards_are_normalized(manager):
+    for norm_obs, same in ((False, True), (True, False)):
+        normalize = f"normalize:dict(norm_obs={norm_obs}, norm_reward=False)"
+        _, model = manager("--algo", "sppo", "--env", CARTPOLE, "-params", normalize, "learning_rate:0.0", "n_episodes:1")
+        wanted, got = prior_weights(CARTPOLE), actor_weights(model.policy)
+        assert all(np.array_equal(wanted[name], got[name]) for name in wanted) is same
+    with pytest.raises(ValueError, match="Leave out 'normalize', give it norm_obs=False, or set prior to False"):
+        manager("--algo", "sppo", "--env", CARTPOLE, "-params", "normalize:True", "prior:True")
+
+
+def test_stacked_frames_do_not_fit_a_prior_and_the_way_out_is_named(manager):
+    with pytest.raises(ValueError, match=r"frames not stacked; or start from random weights .*rl_zoo3 -params prior:False\)"):
+        manager("--algo", "sppo", "--env", CARTPOLE, "-params", "frame_stack:2")
+    manager("--algo", "sppo", "--env", CARTPOLE, "-params", "frame_stack:2", "prior:False", "n_episodes:1")
+
+
+def test_minibatches_are_those_of_the_entry_that_is_used(manager, tmp_path):
+    entry = {"policy": "MlpPolicy", "n_timesteps": 1, "n_episodes": 16, "batch_size": 8}
+    (tmp_path / "own.yml").write_text(yaml.safe_dump({"default": entry}))
+    _, model = manager("--algo", "sppo", "--env", CARTPOLE, "-conf", "own.yml", "-params", "n_episodes:4")
+    assert (model.n_episodes, model.batch_size) == (4, 2)
+
+
 def test_the_evaluation_environment_is_the_training_task(manager):
     experiment, model = manager("--algo", "rloo", "--env", MOUNTAINCAR)
     assert isinstance(model.env, BatchedVecEnv)
@@ -212,6 +236,65 @@ def test_a_trial_with_nan_losses_is_pruned(command, monkeypatch, capsys):
     (report,) = (folder / "logs" / "sppo").glob("report_*.csv")
     trials = pd.read_csv(report)
     assert dict(zip(trials.params_which, trials.state, strict=True)) == {0: "PRUNED", 1: "COMPLETE"}
+
+
+@pytest.mark.parametrize(
+    ("algo", "changes", "drawn"),
+    [
+        ("sppo", ["hybrid:0.5", "n_episodes:2"], {}),
+        ("grpo", ["n_episodes:12", "group_size:4"], {"params_group_size": {4}}),
+    ],
+)
+def test_a_search_draws_nothing_that_the_runs_settings_rule_out(command, algo, changes, drawn):
+    words = (
+        "--algo",
+        algo,
+        "--env",
+        CARTPOLE,
+        "-n",
+        "1000",
+        "--n-trials",
+        "4",
+        "--n-startup-trials",
+        "4",
+        "--n-evaluations",
+        "1",
+    )
+    words += ("--eval-episodes", "1", "--seed", "0", "-params", *changes)
+    folder = command("train", "-optimize", "--no-optim-plots", *words)
+    (report,) = (folder / "logs" / algo).glob("report_*.csv")
+    trials = pd.read_csv(report)
+    assert list(trials.state) == 4 * ["COMPLETE"]
+    assert "params_advantage" not in trials
+    assert {name: set(trials[name]) for name in drawn} == drawn
+
+
+def test_a_trial_that_cannot_be_built_is_pruned(command, monkeypatch, capsys):
+    from rl_zoo3.hyperparams_opt import HYPERPARAMS_SAMPLER
+
+    def sample(trial, *others):
+        return {"n_epochs": trial.suggest_categorical("n_epochs", (0, 1))}
+
+    monkeypatch.setitem(HYPERPARAMS_SAMPLER, "sppo", sample)
+    words = (
+        "--algo",
+        "sppo",
+        "--env",
+        CARTPOLE,
+        "-n",
+        "1000",
+        "--n-trials",
+        "4",
+        "--n-evaluations",
+        "1",
+        "--eval-episodes",
+        "1",
+    )
+    folder = command("train", "-optimize", "--no-optim-plots", *words, "--seed", "1", "-params", "n_episodes:2")
+    assert re.search(r"Trial \d pruned: n_epochs must be at least 1, got 0", capsys.readouterr().out)
+    (report,) = (folder / "logs" / "sppo").glob("report_*.csv")
+    trials = pd.read_csv(report)
+    assert dict(zip(trials.params_n_epochs, trials.state, strict=True)) == {0: "PRUNED", 1: "COMPLETE"}
 
 
 def test_enjoy_plays_what_train_saved(command, capsys):

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from itertools import product
 from pathlib import Path
@@ -24,11 +25,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo.commands import options
 from sppo_rl.zoo.names import ALGORITHMS, LABELS, UsageError, algorithm_class, check_env_id, file_name
 from sppo_rl.zoo.parallel.jobs import Job, check_all, do_all
-from sppo_rl.zoo.parallel.worker import JOB, RESULT
+from sppo_rl.zoo.parallel.worker import JOB
+from sppo_rl.zoo.reading import read_mapping
 from sppo_rl.zoo.results import control_table, provenance
 from sppo_rl.zoo.results.plots import plot_comparison
 from sppo_rl.zoo.results.rows import (
@@ -41,7 +42,9 @@ from sppo_rl.zoo.results.rows import (
     to_csv,
     write_atomically,
 )
-from sppo_rl.zoo.running.runs import EVALUATIONS, RunSpec
+from sppo_rl.zoo.results.tables import failed_runs
+from sppo_rl.zoo.running.folders import alone
+from sppo_rl.zoo.running.runs import RunSpec
 from sppo_rl.zoo.settings.hyperparameters import parse_overrides, read_entry
 
 REFERENCE_EPISODES = 500
@@ -119,9 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
         for algo in algos
     ]
     check_all([job for of in _jobs(specs, arguments.output) for job in of])
-    provenance.record(arguments.output)
-    failed = compare(specs, arguments.output, arguments.jobs, arguments.x)
-    return 1 if failed else 0
+    return 1 if compare(specs, arguments.output, arguments.jobs, arguments.x, record=True) else 0
 
 
 def check_counts(arguments: argparse.Namespace) -> None:
@@ -135,8 +136,23 @@ def check_counts(arguments: argparse.Namespace) -> None:
         raise UsageError(f"--seeds and --jobs must be at least 1, got {arguments.seeds} and {arguments.jobs}.")
 
 
+def alone_in(folder: Path) -> AbstractContextManager[None]:
+    """
+    Keep a second comparison of either kind off a folder: both would write into the same runs.
+
+    :param folder: of the comparison
+    """
+    work, instead = f"the comparison in {folder}", ", or choose another folder with -o"
+    return alone(folder / "compare.lock", work, "sppo-rl compare", instead)
+
+
 def compare(
-    specs: Sequence[RunSpec], folder: Path, processes: int, x: str = "episodes", console: Console | None = None
+    specs: Sequence[RunSpec],
+    folder: Path,
+    processes: int,
+    x: str = "episodes",
+    console: Console | None = None,
+    record: bool = False,
 ) -> int:
     """
     Do what is left of a comparison and write its results.
@@ -146,9 +162,17 @@ def compare(
     :param processes: at a time
     :param x: x axis of the plot
     :param console: shows the progress
+    :param record: add this process's command to the folder's provenance
     :return: number of runs that failed
+    :raises UsageError: if another process is at work on it, or a file in the folder is damaged
     """
-    console = console or Console()
+    with alone_in(folder):
+        if record:
+            provenance.record(folder)
+        return _compare(specs, folder, processes, x, console or Console())
+
+
+def _compare(specs: Sequence[RunSpec], folder: Path, processes: int, x: str, console: Console) -> int:
     wanted, asked = _jobs(specs, folder)
     jobs = [*wanted, *asked]
     envs = list(dict.fromkeys(spec.env_id for spec in specs))
@@ -158,6 +182,8 @@ def compare(
         soft_wrap=True,
     )
     earlier, others = _earlier_jobs(asked, folder)
+    # what is damaged is said before hours of training
+    _collect(earlier)
     if earlier:
         console.print(f"{len(earlier)} more runs were done before; they are in the results, too.", soft_wrap=True)
     if others:
@@ -178,7 +204,7 @@ def compare(
 
     do_all(jobs, processes, console, finished)
     rows = _collect(runs)
-    failures = {job: _failure(job) or broken.get(job, "") for job in runs}
+    failures = {job: job.failure or broken.get(job, "") for job in runs}
     failures = {job: problem for job, problem in failures.items() if problem}
     counts: dict[tuple[str, str], int] = {}
     for job in failures:
@@ -192,8 +218,7 @@ def compare(
                 rates.update({name: float(np.nan_to_num(rates[name])) for name in ("success", "greedy_success")})
     summaries = summarize(rows, counts)
     table = control_table.markdown(summaries, measured)
-    if failures:
-        table += "\nFailed:\n\n" + "".join(f"- {job.name}: {problem}\n" for job, problem in failures.items())
+    table += failed_runs((job.name, problem) for job, problem in failures.items())
     write_atomically(folder / "results.csv", to_csv(RESULT_COLUMNS, rows))
     write_atomically(folder / "summary.csv", summary_csv(summaries))
     write_atomically(folder / "references.csv", _references_csv(measured))
@@ -262,8 +287,10 @@ def _earlier_jobs(asked: Sequence[Job], folder: Path) -> tuple[list[Job], list[s
     common = {name: asked[0].settings[name] for name in COMMON}
     earlier, others = [], []
     for path in folder.glob(f"runs/*/*/seed_*/{JOB}"):
-        settings = json.loads(path.read_text(encoding="utf-8"))
-        if path.parent in here or settings.get("kind") != "run" or settings["algo"] not in ALGORITHMS:
+        if path.parent in here:
+            continue
+        settings = read_mapping(path, f"Copy it again, or delete {path.parent}.")
+        if settings.get("kind") != "run" or settings["algo"] not in ALGORITHMS:
             continue
         job = Job(_name_of(settings), path.parent, settings)
         if job.result is None:
@@ -291,24 +318,18 @@ def _collect(runs: Sequence[Job]) -> list[Row]:
     return [
         {**{column: job.settings[name] for column, name in (("env", "env_id"), ("algo", "algo"), ("seed", "seed"))}, **row}
         for job in runs
-        if (job.result or {}).get("status") == "done"
-        for row in read_evaluations(job.folder / EVALUATIONS)
+        if job.is_done
+        for row in job.evaluations()
     ]
-
-
-def _failure(job: Job) -> str:
-    """Why a finished job failed, and what makes it run again; empty if it did not fail."""
-    error = (job.result or {}).get("error", "")
-    return f"{error} (to try it again, delete {job.folder / RESULT})" if error else ""
 
 
 def _describe(job: Job) -> str:
     result = job.result or {}
     if result["status"] == "failed":
-        return f"failed: {_failure(job)}"
+        return f"failed: {job.failure}"
     if result["status"] == "absent":
         return "there is none"
-    reached = result if "success" in result else read_evaluations(job.folder / EVALUATIONS)[-1]
+    reached = result if "success" in result else job.evaluations()[-1]
     measure = "return" if np.isnan(reached["success"]) else "success"
     trained = f"; {reached['seconds']:.1f} s of training" if "seconds" in reached else ""
     return f"{measure} {control_table.describe_rates(reached)}{trained}"

@@ -12,15 +12,14 @@ best), plot_tokens.png, plot_prompts.png, plot_seconds.png and provenance.json (
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo.commands import options
-from sppo_rl.zoo.commands.compare import check_counts
+from sppo_rl.zoo.commands.compare import alone_in, check_counts
 from sppo_rl.zoo.language.study import Study, load_study, study_of
 from sppo_rl.zoo.language.table import COLUMNS, markdown
 from sppo_rl.zoo.names import LABELS, UsageError
@@ -28,7 +27,7 @@ from sppo_rl.zoo.parallel.jobs import Job, check_all, do_all
 from sppo_rl.zoo.results import provenance
 from sppo_rl.zoo.results.plots import plot_comparison
 from sppo_rl.zoo.results.rows import Row, to_csv, write_atomically
-from sppo_rl.zoo.running.runs import EVALUATIONS
+from sppo_rl.zoo.results.tables import failed_runs
 
 AXES = ("tokens", "prompts", "seconds")
 
@@ -69,11 +68,18 @@ def run(arguments: argparse.Namespace) -> int:
     if reference not in study.variants:
         raise UsageError(f"{reference!r} takes no part: {', '.join(study.variants)} do.")
     check_all(list(_jobs(study, arguments.seeds, arguments.output).values()))
-    provenance.record(arguments.output)
-    return 1 if compare(study, arguments.seeds, arguments.output, arguments.jobs, reference) else 0
+    return 1 if compare(study, arguments.seeds, arguments.output, arguments.jobs, reference, record=True) else 0
 
 
-def compare(study: Study, seeds: int, folder: Path, processes: int, reference: str, console: Console | None = None) -> int:
+def compare(
+    study: Study,
+    seeds: int,
+    folder: Path,
+    processes: int,
+    reference: str,
+    console: Console | None = None,
+    record: bool = False,
+) -> int:
     """
     Do what is left of a comparison and write its results.
 
@@ -83,42 +89,51 @@ def compare(study: Study, seeds: int, folder: Path, processes: int, reference: s
     :param processes: at a time
     :param reference: variant whose best the others are timed against
     :param console: shows the progress
+    :param record: add this process's command to the folder's provenance
     :return: number of runs that failed
+    :raises UsageError: if another process is at work on it
     """
-    console = console or Console()
+    with alone_in(folder):
+        if record:
+            provenance.record(folder)
+        return _compare(study, seeds, folder, processes, reference, console or Console())
+
+
+def _compare(study: Study, seeds: int, folder: Path, processes: int, reference: str, console: Console) -> int:
     jobs = _jobs(study, seeds, folder)
     done = sum(job.result is not None for job in jobs.values())
     console.print(f"{len(jobs)} runs, {processes} at a time; {done} done before.", soft_wrap=True)
-    problems: dict[Job, str] = {}
+    broken: dict[Job, str] = {}
+
+    def failures() -> list[tuple[str, str]]:
+        found = [(job.name, job.failure or broken.get(job, "")) for job in jobs.values()]
+        return [(name, problem) for name, problem in found if problem]
 
     def finished(job: Job, problem: str) -> None:
-        result = job.result or {}
-        problem = problem or result.get("error", "")
         if problem:
-            problems[job] = problem
-        console.print(f"{job.name}: {problem or _describe(job)}", highlight=False, markup=False, soft_wrap=True)
-        write_results(_collect(study, jobs), reference, folder)
+            broken[job] = problem
+        console.print(f"{job.name}: {problem or job.failure or _describe(job)}", highlight=False, markup=False, soft_wrap=True)
+        write_results(_collect(study, jobs), reference, folder, failures())
 
     do_all(list(jobs.values()), processes, console, finished)
-    table = write_results(_collect(study, jobs), reference, folder)
+    table = write_results(_collect(study, jobs), reference, folder, failures())
     console.print(table, highlight=False, markup=False, soft_wrap=True)
-    for job, problem in problems.items():
-        console.print(f"Failed: {job.name}: {problem}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"Table, CSV and plots are in {folder}.", soft_wrap=True)
-    return len(problems)
+    return len(failures())
 
 
-def write_results(rows: list[Row], reference: str, folder: Path) -> str:
+def write_results(rows: list[Row], reference: str, folder: Path, failures: Sequence[tuple[str, str]] = ()) -> str:
     """
     Write table, CSV and plots.
 
     :param rows: of all finished runs
     :param reference: variant whose best the others are timed against
     :param folder: of the comparison
+    :param failures: name of a run that failed, and why
     :return: the table
     """
     write_atomically(folder / "results.csv", to_csv(COLUMNS, rows))
-    table = markdown(rows, reference)
+    table = markdown(rows, reference) + failed_runs(failures)
     write_atomically(folder / "table.md", table)
     if rows:
         for x in AXES:
@@ -141,12 +156,12 @@ def _collect(study: Study, jobs: Mapping[tuple[str, int], Job]) -> list[Row]:
     """Evaluations of all runs that are done, sorted by variant."""
     rows: list[Row] = []
     for (name, seed), job in sorted(jobs.items(), key=lambda item: (list(study.variants).index(item[0][0]), item[0][1])):
-        if (job.result or {}).get("status") == "done":
+        if job.is_done:
             own: dict[str, Any] = {"env": study.name, "algo": name, "seed": seed}
-            rows += [{**own, **row} for row in read_evaluations(job.folder / EVALUATIONS)]
+            rows += [{**own, **row} for row in job.evaluations()]
     return rows
 
 
 def _describe(job: Job) -> str:
-    last = read_evaluations(job.folder / EVALUATIONS)[-1]
+    last = job.evaluations()[-1]
     return f"pass@1 {last['success']:.3f} sampled, {last['greedy_success']:.3f} greedy; {last['seconds']:.0f} s of training"

@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_model(parser)
     parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the video, such as video.mp4")
     parser.add_argument("--episodes", type=int, default=3, metavar="N", help="default 3")
-    parser.add_argument("--seed", type=int, default=0, help="of initial states and sampled actions (default 0)")
+    options.add_seed(parser, of="initial states and sampled actions")
     parser.add_argument("--greedy", action="store_true", help="the most likely actions instead of samples")
 
 

@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_env(parser, required=False)
     options.add_model(parser, required=False)
     parser.add_argument("-n", "--episodes", type=int, default=2000, metavar="N", help="episodes each way (default 2000)")
-    parser.add_argument("--seed", type=int, default=0, help="of initial states and sampled actions (default 0)")
+    options.add_seed(parser, of="initial states and sampled actions")
     options.add_language_evaluation(parser)
 
 

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from sppo_rl.cores import usable_cores
-from sppo_rl.zoo.names import ALGORITHMS, with_module
+from sppo_rl.zoo.names import ALGORITHMS, UsageError, check_seed, with_module
 
 
 def add_env(parser: argparse.ArgumentParser, several: bool = False, required: bool = True) -> None:
@@ -76,6 +76,27 @@ def add_prior_choice(parser: argparse.ArgumentParser) -> None:
         action="store_false",
         help="start from random weights (default: the prior, if there is one)",
     )
+
+
+def add_seed(parser: argparse.ArgumentParser, of: str = "everything random") -> None:
+    """
+    Add ``--seed``.
+
+    :param parser: of a command
+    :param of: what is drawn with it
+    """
+    parser.add_argument("--seed", type=_seed, default=0, metavar="N", help=f"of {of} (default 0)")
+
+
+def _seed(text: str) -> int:
+    try:
+        return check_seed(int(text))
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+# what argparse calls it where the text is no number
+_seed.__name__ = "int"
 
 
 def add_model(parser: argparse.ArgumentParser, required: bool = True) -> None:

@@ -22,7 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="of a comparison, or its results.csv")
     parser.add_argument("--x", default="episodes", choices=tuple(AXES), help="x axis (default episodes)")
     parser.add_argument("--y", default="success", choices=("success", "greedy_success"), help="y axis (default success)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="image (default: plot_<x>.png in the folder)")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="image, or a folder for it (default: plot_<x>.png in the results' folder)",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -32,7 +38,8 @@ def run(arguments: argparse.Namespace) -> int:
     :param arguments: parsed
     """
     rows = read_results(arguments.folder)
-    output = arguments.output or folder_of(arguments.folder) / f"plot_{arguments.x}.png"
-    plot_comparison(rows, output, arguments.x, read_references(arguments.folder), arguments.y)
-    print(f"Written: {output}")
+    output = arguments.output or folder_of(arguments.folder)
+    if output.is_dir():
+        output /= f"plot_{arguments.x}.png"
+    print(f"Written: {plot_comparison(rows, output, arguments.x, read_references(arguments.folder), arguments.y)}")
     return 0

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 
+from sppo_rl.zoo.commands import options
 from sppo_rl.zoo.imitation.priors import RECIPES, make_prior
 
 
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--target", type=float, metavar="RATE", help="success rate to clone to (default: the task's own, .2 to .4)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    options.add_seed(parser)
     parser.add_argument("-o", "--output", default="priors", metavar="FOLDER", help="where to write (default ./priors)")
     parser.add_argument(
         "-n", "--episodes", type=int, default=2000, metavar="N", help="episodes for each rate on the card (default 2000)"

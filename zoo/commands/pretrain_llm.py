@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sppo_rl.cores import torch_threads
+from sppo_rl.zoo.commands import options
 from sppo_rl.zoo.names import UsageError, suggestion
 from sppo_rl.zoo.results import provenance
 from sppo_rl.zoo.running.quiet import no_transformers_bars
@@ -109,7 +110,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("--prior", default="chain_sum_tiny", metavar="NAME", help="chain_sum_tiny (default) or chain_sum_long")
     parser.add_argument("--target", type=float, default=0.15, metavar="RATE", help="pass@1 to stop at (default 0.15)")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    options.add_seed(parser)
     parser.add_argument("-o", "--output", default="priors", metavar="FOLDER", help="where to write (default ./priors)")
     parser.add_argument(
         "-n",

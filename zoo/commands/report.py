@@ -89,8 +89,14 @@ def write_report(folders: Sequence[Path], output: Path, title: str, reference: s
     :param output: folder, made if it does not exist
     :param title: of the page
     :param reference: algorithm whose probability of improvement is shown
-    :raises UsageError: if there are no results, a run is there twice, or the reference took no part
+    :raises UsageError: if there are no results, a run is there twice, the reference took no part, or the output is a comparison's own
+        folder
     """
+    for folder in folders:
+        if output.resolve() == folder_of(folder).resolve():
+            raise UsageError(
+                f"{output} holds the comparison itself, whose summary.csv the report's would replace. Choose another folder with -o."
+            )
     rows = _rows(folders)
     if reference is not None and all(row["algo"] != reference for row in rows):
         raise UsageError(f"{reference!r} took no part: {', '.join(dict.fromkeys(row['algo'] for row in rows))} did.")

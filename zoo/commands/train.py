@@ -19,7 +19,7 @@ import torch as th
 
 from sppo_rl.zoo.commands import options
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, file_name, is_ours
-from sppo_rl.zoo.running.folders import new_folder, numbers_of
+from sppo_rl.zoo.running.folders import alone_in_run, new_folder, numbers_of
 from sppo_rl.zoo.running.progress import RunProgress, describe_row
 from sppo_rl.zoo.running.runs import CONFIG, LAST_MODEL, RunSpec, read_config
 from sppo_rl.zoo.running.runs import run as train_run
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """
     parser.add_argument("--algo", default="sppo", metavar="NAME", help=f"{options.algorithms_help()} (default sppo)")
     options.add_env(parser, required=False)
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    options.add_seed(parser)
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--timesteps", type=int, metavar="N", help="length in environment steps (default: the YAML file's)")
     length.add_argument(
@@ -76,7 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"The run in {folder} is complete; there is nothing to resume.")
         if not is_ours(spec.algo):
             raise UsageError(f"{LABELS[spec.algo]} has no exact checkpoints: its run cannot be resumed. Start it anew.")
-        _train(spec, folder, arguments, resume=True)
+        with alone_in_run(folder, "sppo-rl train --resume"):
+            _train(spec, folder, arguments, resume=True)
         return 0
     if arguments.env is None:
         raise UsageError("Name an environment with --env; 'sppo-rl envs' lists them.")
@@ -93,7 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         eval_episodes=arguments.eval_episodes,
         device=arguments.device,
     ).check()
-    with new_folder(arguments.log_folder / spec.algo, file_name(spec.env_id)) as folder:
+    with new_folder(arguments.log_folder / spec.algo, file_name(spec.env_id)) as folder, alone_in_run(folder, "sppo-rl train"):
         _train(spec, folder, arguments, resume=False)
     return 0
 

@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--algo", default="sppo", metavar="NAME", help="of this package's algorithms (default sppo)")
     parser.add_argument("--env", required=True, metavar="ID", help="environment id; 'sppo-rl envs' lists them")
     parser.add_argument("--episodes", type=int, required=True, metavar="N", help="length of training in episodes")
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    options.add_seed(parser)
     options.add_prior_choice(parser)
     options.add_hyperparameters(parser)
     options.add_conf_file(parser)

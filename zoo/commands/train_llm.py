@@ -22,7 +22,7 @@ from sppo_rl.zoo.language.check import check
 from sppo_rl.zoo.language.config import LanguageConfig, change, config_stem, load_config, shipped
 from sppo_rl.zoo.language.memory import memory
 from sppo_rl.zoo.names import ALGORITHMS, LABELS, UsageError, is_ours
-from sppo_rl.zoo.running.folders import new_folder
+from sppo_rl.zoo.running.folders import alone_in_run, new_folder
 from sppo_rl.zoo.settings.hyperparameters import parse_overrides, update_size
 
 
@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--algo", metavar="NAME", help=f"of {', '.join(filter(is_ours, ALGORITHMS))} (default: the configuration's)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
+    options.add_seed(parser)
     options.add_hyperparameters(parser)
     parser.add_argument("--check", action="store_true", help="only check the configuration: no GPU, no download")
     parser.add_argument("--log-folder", "-f", type=Path, default=Path("logs/llm"), metavar="DIR", help="default: logs/llm")
@@ -78,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--threads must be at least 1, got {arguments.threads}.")
         th.set_num_threads(arguments.threads)
     if arguments.resume is None:
-        with new_folder(arguments.log_folder, f"{config.algo}_{config_stem(arguments.config)}") as folder:
+        stem = f"{config.algo}_{config_stem(arguments.config)}"
+        with new_folder(arguments.log_folder, stem) as folder, alone_in_run(folder, "sppo-rl train-llm"):
             _train(config, arguments.seed, folder, arguments)
         return 0
     from sppo_rl.zoo.language import runs as language_runs
@@ -87,7 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
     check(config)
     if (arguments.resume / language_runs.DONE).exists():
         raise UsageError(f"The run in {arguments.resume} is complete; there is nothing to resume.")
-    _train(config, seed, arguments.resume, arguments)
+    with alone_in_run(arguments.resume, "sppo-rl train-llm --resume"):
+        _train(config, seed, arguments.resume, arguments)
     return 0
 
 

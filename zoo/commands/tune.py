@@ -15,11 +15,9 @@ compare on other seeds before believing it.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shlex
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,17 +29,19 @@ from sppo_rl.zoo.commands import options
 from sppo_rl.zoo.names import LABELS, UsageError, file_name
 from sppo_rl.zoo.results import provenance
 from sppo_rl.zoo.results.rows import reports_success, write_atomically
+from sppo_rl.zoo.running.folders import alone
 from sppo_rl.zoo.running.runs import RunSpec
 from sppo_rl.zoo.running.runs import run as train_run
 from sppo_rl.zoo.settings.files import with_entry
 from sppo_rl.zoo.settings.hyperparameters import entry_key, file_of, read_entry, read_file
-from sppo_rl.zoo.settings.search import PARAMETERS, as_hyperparameters, starting_point, suggest, suggest_starting_point
-
-try:
-    import fcntl
-except ImportError:
-    # Windows has none, and a second process is not kept off
-    fcntl = None  # type: ignore[assignment]
+from sppo_rl.zoo.settings.search import (
+    PARAMETERS,
+    as_hyperparameters,
+    space_of,
+    starting_point,
+    suggest,
+    suggest_starting_point,
+)
 
 if TYPE_CHECKING:
     import optuna
@@ -90,6 +90,11 @@ def run(arguments: argparse.Namespace) -> int:
         ).check()
         for seed in range(arguments.seeds)
     ]
+    target = file_of(arguments.algo, arguments.conf_file)
+    key = entry_key(read_file(arguments.algo, arguments.conf_file), arguments.env)
+    if arguments.write:
+        # what cannot be written is said before hours of training
+        with_entry(target.read_text(encoding="utf-8"), key, specs[0].hyperparameters().as_dict(), "")
     path = arguments.output / file_name(arguments.env) / f"{arguments.algo}.log"
     study = tune(specs, arguments.trials, path)
     write_atomically(path.with_suffix(".csv"), study.trials_dataframe().to_csv(index=False))
@@ -98,8 +103,6 @@ def run(arguments: argparse.Namespace) -> int:
     entry, note = best_entry(study, specs[0])
     print(f"\n{note}\n\n{yaml.safe_dump({arguments.env: entry}, sort_keys=False)}")
     if arguments.write:
-        target = file_of(arguments.algo, arguments.conf_file)
-        key = entry_key(read_file(arguments.algo, arguments.conf_file), arguments.env)
         write_atomically(target, with_entry(target.read_text(encoding="utf-8"), key, entry, note))
         print(f"Written: {target}")
     return 0
@@ -116,26 +119,9 @@ def tune(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
     :raises UsageError: if the journal is that of a study with another budget, or with other settings that are not searched; or if another
         process is at work on it
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path):
+    # a second process would take the trial that is going on for one of a process that was killed
+    with alone(path.with_suffix(".lock"), f"the study in {path}", "sppo-rl tune", ", or choose another folder with -o"):
         return _do_trials(specs, trials, path)
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep a second process off a study: it would take the trial that is going on for one of a process that was killed."""
-    # the lock goes with the process, however that ends; the file may stay
-    with open(path.with_suffix(".lock"), "w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UsageError(
-                    f"Another process is at work on the study in {path}. Wait until it has ended, or choose another folder with -o."
-                ) from error
-            except OSError as error:
-                print(f"{path.parent} is on a file system without locks ({error}): start no second 'sppo-rl tune' on it.")
-        yield
 
 
 def _do_trials(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
@@ -165,7 +151,7 @@ def _do_trials(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
             suggest_starting_point(trial, first.algo, settings)
             overrides = first.hyperparameters().kwargs
         else:
-            overrides = as_hyperparameters(first.algo, suggest(trial, first.algo), settings)
+            overrides = as_hyperparameters(first.algo, suggest(trial, first.algo, settings), settings)
         trial.set_user_attr("hyperparameters", overrides)
         rows = []
         for spec in specs:
@@ -239,10 +225,17 @@ def _last_evaluation(spec: RunSpec) -> dict[str, float]:
 
 
 def _same_budget(study: optuna.Study, specs: list[RunSpec], path: Path) -> None:
-    """A study has one budget, and one value for each setting that is not searched; they are written down when it begins."""
+    """
+    A study has one budget, one space, and one value for each setting that is not searched; budget and values are written down when it
+    begins.
+    """
     spec = specs[0]
-    without = (*PARAMETERS, "batch_size", "n_timesteps")
-    fixed = {f"{name} in the file": value for name, value in spec.hyperparameters().as_dict().items() if name not in without}
+    settings = spec.hyperparameters().as_dict()
+    space = space_of(spec.algo, settings)
+    without = (*space, "batch_size", "n_timesteps")
+    # what other algorithms search is written down where the file lacks it, too: older studies say nothing of it
+    elsewhere = {f"{name} in the file": settings.get(name) for name in PARAMETERS if name not in without}
+    fixed = elsewhere | {f"{name} in the file": value for name, value in settings.items() if name not in without}
     budget = {
         "episodes": spec.episodes,
         "prior": spec.prior,
@@ -253,9 +246,21 @@ def _same_budget(study: optuna.Study, specs: list[RunSpec], path: Path) -> None:
     budget = json.loads(json.dumps(budget, default=str))  # as the journal gives it back
     earlier = study.user_attrs.get("budget", budget)
     for key in {**earlier, **budget}:
-        if earlier.get(key) != budget.get(key):
+        unknown = key in elsewhere and key not in earlier
+        if earlier.get(key) != budget.get(key) and not unknown:
             raise UsageError(
                 f"The study in {path} was made with {key} = {earlier.get(key)}, and now it is {budget.get(key)}. Choose another folder "
                 "with -o, or delete it."
             )
+    for trial in study.trials:
+        for name, drawn in trial.distributions.items():
+            if drawn != space.get(name, drawn):
+                raise UsageError(
+                    f"The study in {path} draws {name} from {_values(drawn)}, and now it is drawn from {_values(space[name])}. Choose "
+                    "another folder with -o, or delete it."
+                )
     study.set_user_attr("budget", budget)
+
+
+def _values(of: Any) -> str:
+    return ", ".join(map(str, of.choices)) if hasattr(of, "choices") else f"{of.low} to {of.high}"

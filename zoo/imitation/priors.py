@@ -14,7 +14,7 @@ from sppo_rl.sppo import SPPO
 from sppo_rl.zoo.imitation import experts
 from sppo_rl.zoo.imitation.cloning import Checkpoint, clone_until
 from sppo_rl.zoo.imitation.demonstrations import Demonstrations, Expert, demonstrate
-from sppo_rl.zoo.names import UsageError, file_name, suggestion
+from sppo_rl.zoo.names import UsageError, check_seed, file_name, suggestion
 from sppo_rl.zoo.results import provenance
 from sppo_rl.zoo.shipped.card import CARD_SEED
 from sppo_rl.zoo.shipped.prior import actor_weights, write_weights
@@ -102,6 +102,7 @@ def make_prior(
     """
     if recipe is None:
         recipe = recipe_for(env_id)
+    check_seed(seed)
     target = recipe.target if target is None else target
     if not 0.0 < target <= 1.0:
         raise UsageError(f"The target is a success rate between 0 and 1, got {target}.")

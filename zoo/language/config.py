@@ -25,11 +25,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sppo_rl.envs.reasoning import Problem, from_file, from_hub, from_reasoning_gym, load_named
 from sppo_rl.zoo.language.chains import chain_problems
 from sppo_rl.zoo.names import TABLE, UsageError, algorithm_class, suggestion
+from sppo_rl.zoo.reading import yaml_of
 
 
 def named(name: str) -> list[Problem]:
@@ -151,11 +150,7 @@ def load_config(name: str) -> LanguageConfig:
         text = files("sppo_rl.zoo").joinpath("hyperparams", "llm", f"{stem}.yml").read_text(encoding="utf-8")
     else:
         raise UsageError(f"There is no configuration {name!r}.{suggestion(stem, shipped())} Shipped: {', '.join(shipped())}.")
-    try:
-        settings = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{name} is no valid YAML: {error}") from error
-    return config_of(settings, where=name)
+    return config_of(yaml_of(text, name), where=name)
 
 
 def config_of(settings: Any, where: str = "The configuration") -> LanguageConfig:

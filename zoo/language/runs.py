@@ -24,6 +24,7 @@ from sppo_rl.zoo.language.evaluation import ResponseEvaluation, as_results, tabl
 from sppo_rl.zoo.language.models import model_source, shipped_priors
 from sppo_rl.zoo.language.reward import load_reward
 from sppo_rl.zoo.names import UsageError, algorithm_class, suggestion
+from sppo_rl.zoo.reading import read_yaml
 from sppo_rl.zoo.results.plots import plot_comparison
 from sppo_rl.zoo.results.rows import write_atomically
 from sppo_rl.zoo.running.quiet import no_advice_on_learning_rates, no_transformers_bars
@@ -227,7 +228,7 @@ def read_config(folder: Path) -> tuple[LanguageConfig, int]:
     :raises UsageError: if it is not the folder of a language run
     """
     path = folder / CONFIG
-    settings = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else None
+    settings = read_yaml(path) if path.is_file() else None
     if not isinstance(settings, dict) or not {"responses", "seed"} <= set(settings):
         raise UsageError(f"{folder} is not the folder of a language run: it has no {CONFIG} with responses and seed in it.")
     own = {key: value for key, value in settings.items() if key not in ("seed", "sppo_rl")}

@@ -22,11 +22,10 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from sppo_rl.zoo.language.check import check
 from sppo_rl.zoo.language.config import EvaluationConfig, LanguageConfig, change, load_config
 from sppo_rl.zoo.names import ALGORITHMS, UsageError, suggestion
+from sppo_rl.zoo.reading import read_yaml
 
 _KEYS = ("config", "every_run", "variants")
 
@@ -53,10 +52,7 @@ def load_study(path: Path) -> Study:
     """
     if not path.is_file():
         raise UsageError(f"There is no study {path}.")
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is no valid YAML: {error}") from error
+    settings = read_yaml(path)
     if not isinstance(settings, dict):
         raise UsageError(f"{path} must be a mapping with the keys {', '.join(_KEYS)}, got {settings!r}.")
     for key in settings:

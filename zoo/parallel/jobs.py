@@ -17,12 +17,16 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo.names import UsageError
-from sppo_rl.zoo.parallel.worker import JOB, RESULT
+from sppo_rl.zoo.parallel.worker import JOB, RESULT, ROWS
+from sppo_rl.zoo.reading import read_mapping
 from sppo_rl.zoo.results.rows import write_atomically
 from sppo_rl.zoo.running.runs import CHECKPOINTS, EVALUATIONS
 
 LOG = "log.txt"
+RUNS = ("run", "language")
+"""Kinds of jobs that leave evaluations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,11 +47,41 @@ class Job:
     def result(self) -> dict[str, Any] | None:
         """What it has left, or ``None`` if it is not finished."""
         path = self.folder / RESULT
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        return read_mapping(path, "Delete it, and the same command does the job again.") if path.exists() else None
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it is finished and did not fail."""
+        return (self.result or {}).get("status") == "done"
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, and what makes it run again; empty if it did not fail."""
+        error = (self.result or {}).get("error", "")
+        return f"{error} (to try it again, delete {self.folder / RESULT})" if error else ""
+
+    def evaluations(self) -> list[dict[str, float]]:
+        """
+        Read the evaluations of a run that is done.
+
+        :raises UsageError: if the file has lost some
+        """
+        path = self.folder / EVALUATIONS
+        text = path.read_text(encoding="utf-8") if path.exists() else ""
+        rows = read_evaluations(path) if text else []
+        # runs from before the evaluations were counted say nothing of it
+        count = (self.result or {}).get(ROWS)
+        if not rows or not text.endswith("\n") or len(rows) != (count or len(rows)):
+            lacks = "is cut, empty or missing" if count is None else f"has {len(rows)} of {count} evaluations"
+            raise UsageError(
+                f"{path} {lacks}, and the run is done. Copy the file again, or delete {self.folder}, and the same command does the run "
+                "again."
+            )
+        return rows
 
     def check(self) -> None:
         """
-        Check that an earlier job in the same folder had the same settings, unless it had not come to anything yet.
+        Check that an earlier job in the same folder had the same settings, unless it had not come to anything yet, and is whole.
 
         :raises UsageError: if it had others; names one
         """
@@ -55,13 +89,16 @@ class Job:
         left = (self.folder / RESULT, self.folder / EVALUATIONS, *(self.folder / CHECKPOINTS).glob("*.zip"))
         if not path.exists() or not any(file.exists() for file in left):
             return
-        earlier, settings = json.loads(path.read_text(encoding="utf-8")), json.loads(json.dumps(self.settings))
+        earlier = read_mapping(path, f"Copy it again, or delete {self.folder}, and the same command does the job again.")
+        settings = json.loads(json.dumps(self.settings))
         for key in {**earlier, **settings}:
             if earlier.get(key) != settings.get(key):
                 raise UsageError(
                     f"{self.folder} was made with {key} = {earlier.get(key)}, and now it is {settings.get(key)}. Choose another folder "
                     "with -o, or delete this one."
                 )
+        if self.is_done and settings.get("kind") in RUNS:
+            self.evaluations()
 
     def prepare(self) -> None:
         """Write the settings down for the process."""

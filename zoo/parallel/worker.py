@@ -30,6 +30,8 @@ from sppo_rl.zoo.shipped.prior import load_prior
 
 JOB = "job.json"
 RESULT = "result.json"
+ROWS = "evaluations"
+"""Key of a run's result: how many rows its evaluations have, by which a file that was cut later is known."""
 UNTRAINED_NETWORKS = 10
 """Fresh networks whose success is averaged for the line 'untrained'."""
 
@@ -84,13 +86,13 @@ def train(spec: RunSpec, folder: Path) -> dict[str, Any]:
 
     :param spec: of the run
     :param folder: of the run
-    :return: ``status``, and ``error`` where the run failed: NaN losses, or settings that cannot be
+    :return: ``status``; ``error`` where the run failed (NaN losses, or settings that cannot be), else :data:`ROWS`
     """
     try:
-        run(spec, folder, [Report(spec.length, spec.unit)], resume=True)
+        _, evaluation = run(spec, folder, [Report(spec.length, spec.unit)], resume=True)
     except ValueError as error:
         return {"status": "failed", "error": str(error)}
-    return {"status": "done"}
+    return {"status": "done", ROWS: len(evaluation.rows)}
 
 
 def train_language(settings: dict[str, Any], seed: int, folder: Path) -> dict[str, Any]:
@@ -108,10 +110,10 @@ def train_language(settings: dict[str, Any], seed: int, folder: Path) -> dict[st
 
     config = config_of(settings)
     try:
-        language_runs.run(config, seed, folder, [Report(config.responses)], resume=True)
+        _, evaluation = language_runs.run(config, seed, folder, [Report(config.responses)], resume=True)
     except ValueError as error:
         return {"status": "failed", "error": str(error)}
-    return {"status": "done"}
+    return {"status": "done", ROWS: len(evaluation.rows)}
 
 
 def measure(env_id: str, kind: str, n_episodes: int, seed: int) -> dict[str, Any]:

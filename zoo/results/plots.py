@@ -26,15 +26,16 @@ REFERENCE_STYLES = {"prior": ("0.35", "--"), "untrained": ("0.65", ":")}
 
 def plot_comparison(
     rows: Sequence[Row], path: Path, x: str = "episodes", references: Mapping[str, Reference] | None = None, y: str = "success"
-) -> None:
+) -> Path:
     """
     Draw mean success over seeds with 95 % bootstrap bands, one panel for each environment; mean returns where a task reports no success.
 
     :param rows: of the long file
-    :param path: of the image; its ending chooses the format
+    :param path: of the image; its ending chooses the format, and without one it is PNG
     :param x: ``"episodes"``, ``"timesteps"``, ``"seconds"`` or, in language runs, ``"tokens"`` and ``"prompts"``
     :param references: environment id → success of prior and untrained networks, drawn as dashed lines
     :param y: ``"success"`` or ``"greedy_success"``
+    :return: where the image is, with its ending
     :raises UsageError: if there is nothing to draw, ``x`` is unknown, or the results do not have it
     """
     if x not in AXES:
@@ -73,7 +74,10 @@ def plot_comparison(
         panel.legend(fontsize=8, loc="best")
     for panel in panels[len(envs) :]:
         panel.set_visible(False)
+    # as matplotlib would do without saying so
+    path = path if path.suffix else path.with_suffix(".png")
     path.parent.mkdir(parents=True, exist_ok=True)
     # Figure draws without pyplot, so no screen and no global state is needed
     with matplotlib.rc_context({"svg.hashsalt": "sppo"}):
         figure.savefig(path)
+    return path

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from sppo_rl.cores import usable_cores
+from sppo_rl.zoo.names import UsageError
+from sppo_rl.zoo.reading import read_json, shortened
 from sppo_rl.zoo.results.rows import write_atomically
 
 PROVENANCE = "provenance.json"
+KEYS = ("command", "date", "commit", "machine", "versions")
+"""Of each entry."""
 PACKAGES = ("sppo-rl", "torch", "numpy", "gymnasium", "stable-baselines3")
 
 
@@ -73,9 +77,19 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
     :param folder: of results
     :return: entries as :func:`describe` makes them, oldest first; none if nothing was recorded
+    :raises UsageError: if the list is damaged
     """
-    path = folder / PROVENANCE
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    path, remedy = folder / PROVENANCE, "Copy it again, or delete it: the commands are then not known any more."
+    entries = read_json(path, remedy) if path.exists() else []
+    if not isinstance(entries, list) or not all(map(_is_entry, entries)):
+        raise UsageError(
+            f"{path} is damaged: it must be a list of entries with {', '.join(KEYS)}, and holds {shortened(entries)}. {remedy}"
+        )
+    return entries
+
+
+def _is_entry(value: Any) -> bool:
+    return isinstance(value, dict) and set(KEYS) <= set(value) and isinstance(value["versions"], dict)
 
 
 def _commit() -> str | None:

@@ -21,6 +21,17 @@ def markdown_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> st
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def failed_runs(problems: Iterable[tuple[str, str]]) -> str:
+    """
+    List runs that failed, for below a table.
+
+    :param problems: name of a run, and why it failed
+    :return: lines, the first of them empty; nothing where no run failed
+    """
+    lines = [f"- {name}: {problem}\n" for name, problem in problems]
+    return "\nFailed:\n\n" + "".join(lines) if lines else ""
+
+
 def rich_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Table:
     """
     Draw a table for a terminal of 80 columns: intervals go below their means.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
 from stable_baselines3 import PPO as StableBaselinesPPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.env_util import make_vec_env
@@ -15,6 +16,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sppo_rl.vec_env import has_batched_form, make_batched
 from sppo_rl.zoo.names import ALGORITHMS, UsageError, algorithm_class, is_ours
+from sppo_rl.zoo.reading import read_yaml, shortened
 from sppo_rl.zoo.settings.hyperparameters import Hyperparameters, update_size
 from sppo_rl.zoo.settings.values import constructor_values
 from sppo_rl.zoo.shipped.prior import copy_weights, prior_weights
@@ -52,7 +54,7 @@ def build_model(
     :param prior: ``True`` starts from the shipped prior, ``False`` from random weights, ``None`` from the prior if there is one
     :param kwargs: further parameters of the constructor (``device``, ``verbose``, ``tensorboard_log``)
     :return: the model, and whether it starts from a prior
-    :raises UsageError: if a prior is demanded and there is none
+    :raises UsageError: if a prior is demanded and there is none, or the policy does not fit the task's observations
     """
     settings = {**constructor_values(algo, hyperparameters.kwargs), "seed": seed, **kwargs}
     cls: Any = algorithm_class(algo)
@@ -63,14 +65,30 @@ def build_model(
         except FileNotFoundError as error:
             if prior:
                 raise UsageError(f"{error} Leave out --from-prior to start from random weights.") from error
-    if weights is None:
-        return cls(hyperparameters.policy, make_training_env(algo, env_id, hyperparameters, seed), **settings), False
-    if not is_ours(algo):
-        return sb3_ppo_from_prior(env_id, n_envs=hyperparameters.n_envs or 1, **settings), True
-    # not load_prior(), which would take what these hyperparameters leave out from the package's file
-    model = cls(hyperparameters.policy, env_id, **settings)
+    with _building(algo, env_id, hyperparameters.policy):
+        if weights is None:
+            return cls(hyperparameters.policy, make_training_env(algo, env_id, hyperparameters, seed), **settings), False
+        if not is_ours(algo):
+            return sb3_ppo_from_prior(env_id, n_envs=hyperparameters.n_envs or 1, **settings), True
+        # not load_prior(), which would take what these hyperparameters leave out from the package's file
+        model = cls(hyperparameters.policy, env_id, **settings)
     copy_weights(model.policy, weights)
     return model, True
+
+
+@contextmanager
+def _building(algo: str, env_id: str, policy: str) -> Iterator[None]:
+    """SB3 says by assertions what cannot be built, and by a missing attribute that observations are no dictionary."""
+    try:
+        yield
+    except (AssertionError, AttributeError) as error:
+        if isinstance(error, AttributeError) and policy != "MultiInputPolicy":
+            raise
+        why = (str(error) or repr(error)).splitlines()[0].rstrip(".")
+        kinds = "MlpPolicy is for vectors, CnnPolicy for images, MultiInputPolicy for dictionaries."
+        raise UsageError(
+            f"{algo} cannot be built for {env_id} with policy={policy}: {why}.{'' if policy == 'MlpPolicy' else ' ' + kinds}"
+        ) from error
 
 
 def sb3_ppo_from_prior(env_id: str, n_envs: int = 1, seed: int | None = None, **kwargs: Any) -> StableBaselinesPPO:
@@ -94,23 +112,32 @@ def load_model(path: str | Path, algo: str | None = None, device: str = "cpu") -
     Load a model that a run has saved; one of rl_zoo3 that was trained with ``normalize`` has its statistics of observations, as if its
     training environment were there still (``model.get_vec_normalize_env()``).
 
-    :param path: a ``.zip`` file, or the folder of a run (its best model is taken, or the only one that is there)
+    :param path: a ``.zip`` file, or the folder of a run (its best model is taken; without one the last of rl_zoo3's, or the only one
+        that is there)
     :param algo: name on the command line; ``None`` finds it in the run's ``config.yml``, or in the file itself
     :param device: where to
     :raises UsageError: if there is no such file, or it does not say of which algorithm it is
     """
     path = Path(path)
     if path.is_dir():
-        # rl_zoo3 names the last model after the environment, and keeps a best one only where it has evaluated
-        models = list(path.glob("*.zip"))
-        path = models[0] if len(models) == 1 else path / "best_model.zip"
+        # rl_zoo3 keeps a best model only where it has evaluated, and others with --save-freq; the last is named after the environment, as
+        # the folder of its settings is
+        best, models = path / "best_model.zip", list(path.glob("*.zip"))
+        last = models if len(models) == 1 else [model for model in models if model.with_suffix("").is_dir()]
+        path = best if best.exists() or len(last) != 1 else last[0]
     if not path.exists() and path.with_suffix(".zip").exists():
         path = path.with_suffix(".zip")
     if not path.exists():
         raise UsageError(f"There is no model at {path}. Give a .zip file, or the folder of a run such as logs/sppo/<env>_1.")
     config = path.parent / "config.yml"
     if algo is None and config.exists():
-        algo = yaml.safe_load(config.read_text(encoding="utf-8")).get("algo")
+        settings = read_yaml(config)
+        if not isinstance(settings, dict):
+            raise UsageError(
+                f"{config} must map names to settings, as a run writes it, and holds {shortened(settings)}. Name the algorithm with --algo "
+                f"({', '.join(ALGORITHMS)})."
+            )
+        algo = settings.get("algo")
     if algo is None:
         algo = _algorithm_in(path)
     model: BaseAlgorithm = algorithm_class(algo).load(path, device=device)
@@ -126,8 +153,13 @@ def _statistics_beside(path: Path) -> VecNormalize | None:
     saved = list(path.parent.glob(f"{'*' if path.stem == 'best_model' else path.stem}/vecnormalize.pkl"))
     if len(saved) != 1:
         return None
-    with open(saved[0], "rb") as file:
-        statistics: VecNormalize = pickle.load(file)
+    try:
+        statistics: VecNormalize = pickle.loads(saved[0].read_bytes())
+    except (pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError) as error:
+        raise UsageError(
+            f"{saved[0]}, the statistics of a run with normalize, is damaged or of another version ({type(error).__name__}: {error}). "
+            "Without them the model sees what it never saw in training: copy the file again, or train again."
+        ) from error
     return statistics
 
 

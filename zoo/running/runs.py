@@ -22,7 +22,8 @@ from sppo_rl.callbacks import EvaluationCallback, save_atomically
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.collection import LONGEST_EPISODE
 from sppo_rl.envs.registration import list_envs
-from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, is_ours, plain_id
+from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, check_seed, is_ours, plain_id
+from sppo_rl.zoo.reading import read_yaml
 from sppo_rl.zoo.results.rows import write_atomically
 from sppo_rl.zoo.running.models import build_model, make_training_env
 from sppo_rl.zoo.settings.hyperparameters import Hyperparameters, load_hyperparameters, update_size
@@ -76,6 +77,7 @@ class RunSpec:
         """
         algorithm_class(self.algo)
         check_env_id(self.env_id)
+        check_seed(self.seed)
         if self.timesteps is not None and self.episodes is not None:
             raise UsageError("Give the length of a run in time steps or in episodes, not both.")
         for name in ("timesteps", "episodes", "eval_every", "eval_episodes"):
@@ -296,10 +298,7 @@ def read_config(folder: Path) -> RunSpec:
     path = folder / CONFIG
     if not path.is_file():
         raise UsageError(f"{folder} is not the folder of a run: it has no {CONFIG}.")
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {error}") from error
+    config = read_yaml(path)
     keys = list(config) if isinstance(config, dict) else []
     if "responses" in keys:
         raise UsageError(f"{folder} is the folder of a language run. Go on with it by: sppo-rl train-llm --resume {folder}")

@@ -15,10 +15,10 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import yaml
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from sppo_rl.zoo.names import TABLE, UsageError, algorithm_class, is_ours, plain_id, suggestion
+from sppo_rl.zoo.reading import read_yaml
 from sppo_rl.zoo.settings.values import RUN_KINDS, literal, plain_values
 
 RUN_KEYS = tuple(RUN_KINDS)
@@ -85,10 +85,7 @@ def read_file(algo: str, conf_file: Path | None = None) -> dict[str, dict[str, A
     :raises UsageError: if there is no such file, or it holds something else
     """
     path = file_of(algo, conf_file)
-    try:
-        table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {error}") from error
+    table = read_yaml(path)
     if not isinstance(table, dict) or not all(isinstance(settings, dict) for settings in table.values()):
         raise UsageError(f"{path} must map environment ids to settings, as the files in zoo/hyperparams do.")
     return table
@@ -153,8 +150,8 @@ def load_hyperparameters(
         minibatches stays
     :param entry: settings in place of those in the algorithm's file
     :return: values are plain, and of the types that the parameters take
-    :raises UsageError: if the algorithm has no parameter of that name, and says which was probably meant; if a value is of another kind; or
-        if ``n_timesteps`` or ``n_envs`` is below 1
+    :raises UsageError: if the algorithm has no parameter or policy of that name, and says which was probably meant; if a value is of
+        another kind; or if ``n_timesteps`` or ``n_envs`` is below 1
     """
     cls = algorithm_class(algo)
     if entry is None:
@@ -169,10 +166,14 @@ def load_hyperparameters(
     settings = {**TABLE[algo].preset, **entry, **overrides, **same_minibatches(algo, entry, overrides)}
     kwargs = {key: value for key, value in settings.items() if key not in RUN_KEYS}
     assert issubclass(cls, BaseAlgorithm)
+    policy = settings.get("policy", "MlpPolicy")
+    if policy not in cls.policy_aliases:
+        known = cls.policy_aliases
+        raise UsageError(f"{algo} has no policy {policy!r}.{suggestion(policy, known)} It has: {', '.join(known)}.")
     return Hyperparameters(
         n_timesteps=settings.get("n_timesteps", DEFAULT_TIMESTEPS),
         n_envs=settings.get("n_envs"),
-        policy=settings.get("policy", "MlpPolicy"),
+        policy=policy,
         kwargs=kwargs,
         has_entry=has_entry,
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from sppo_rl.zoo.names import TABLE, algorithm_class
+from sppo_rl.zoo.names import TABLE, UsageError, algorithm_class
 from sppo_rl.zoo.settings.hyperparameters import defaults_of, update_size
 
 if TYPE_CHECKING:
@@ -22,18 +22,20 @@ PARAMETERS = (
 """All that is searched for some algorithm, under the constructor's names."""
 
 
-def suggest(trial: optuna.trial.BaseTrial, algo: str) -> dict[str, Any]:
+def suggest(trial: optuna.trial.BaseTrial, algo: str, settings: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """
     Draw hyperparameters.
 
     :param trial: of an Optuna study
     :param algo: name on the command line
+    :param settings: the environment's entry: what its other values rule out is not drawn; ``None`` draws from all
     :return: names of constructor parameters → values, and ``n_minibatches`` in place of ``batch_size``: see
         :func:`as_hyperparameters`
-    :raises UsageError: if there is no algorithm of that name
+    :raises UsageError: if there is no algorithm of that name, or the settings go with no size of a group
     """
     algorithm_class(algo)
     algorithm = TABLE[algo]
+    sizes = _group_sizes(algo, settings)
     drawn: dict[str, Any] = {
         "learning_rate": trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True),
         "n_epochs": trial.suggest_categorical("n_epochs", (1, 2, 4, 8)),
@@ -50,13 +52,34 @@ def suggest(trial: optuna.trial.BaseTrial, algo: str) -> dict[str, Any]:
         drawn["gae_lambda"] = trial.suggest_categorical("gae_lambda", (0.95, 0.99, 1.0))
     if "normalize_advantage" in algorithm.searched:
         drawn["normalize_advantage"] = trial.suggest_categorical("normalize_advantage", (True, False))
-    if "advantage" in algorithm.searched:
+    if "advantage" in algorithm.searched and not _residual_alone(settings or {}):
         drawn["advantage"] = trial.suggest_categorical("advantage", ("residual", "standardized"))
     if "vf_coef" in algorithm.searched:
         drawn["vf_coef"] = trial.suggest_float("vf_coef", 0.1, 1.0)
-    if algorithm.group_sizes:
-        drawn["group_size"] = trial.suggest_categorical("group_size", algorithm.group_sizes)
+    if sizes:
+        drawn["group_size"] = trial.suggest_categorical("group_size", sizes)
     return drawn
+
+
+def _residual_alone(settings: Mapping[str, Any]) -> bool:
+    """Whether there is nothing to choose: a mixture is one of residual advantages, and others need a critic of probabilities."""
+    return bool(settings.get("hybrid")) or settings.get("critic_loss") == "mse"
+
+
+def _group_sizes(algo: str, settings: Mapping[str, Any] | None) -> tuple[int, ...]:
+    """Sizes of groups that go into an update; none where only the entry's own does."""
+    sizes = TABLE[algo].group_sizes
+    if settings is None or not sizes:
+        return sizes
+    of_run = {**defaults_of(algorithm_class(algo)), **settings}
+    count = of_run["n_episodes"]
+    fitting = tuple(size for size in sizes if count % size == 0)
+    if not fitting and count % of_run["group_size"]:
+        raise UsageError(
+            f"n_episodes must be a multiple of group_size, got {count}: none of the sizes that are searched ({', '.join(map(str, sizes))}) "
+            "divides it. Give a multiple of one, or a group_size of your own."
+        )
+    return fitting
 
 
 def as_hyperparameters(algo: str, drawn: Mapping[str, Any], file_settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -78,17 +101,18 @@ def as_hyperparameters(algo: str, drawn: Mapping[str, Any], file_settings: Mappi
     return settings
 
 
-def space_of(algo: str) -> dict[str, optuna.distributions.BaseDistribution]:
+def space_of(algo: str, settings: Mapping[str, Any] | None = None) -> dict[str, optuna.distributions.BaseDistribution]:
     """
     Give what :func:`suggest` draws from.
 
     :param algo: name on the command line
+    :param settings: as for :func:`suggest`
     :return: name → distribution
     """
     import optuna
 
     trial = optuna.create_study().ask()
-    suggest(trial, algo)
+    suggest(trial, algo, settings)
     return dict(trial.distributions)
 
 
@@ -107,7 +131,7 @@ def starting_point(algo: str, file_settings: Mapping[str, Any]) -> dict[str, Any
     size, whole = settings["batch_size"], update_size(algo, file_settings)
     # minibatches of unequal size are not searched
     start["n_minibatches"] = 1 if size is None else whole // size if whole % size == 0 else None
-    space = space_of(algo)
+    space = space_of(algo, file_settings)
     return {name: value for name, value in start.items() if name in space and _lies_in(value, space[name])}
 
 
@@ -119,7 +143,7 @@ def suggest_starting_point(trial: optuna.trial.BaseTrial, algo: str, file_settin
     :param algo: name on the command line
     :param file_settings: the environment's entry
     """
-    space = space_of(algo)
+    space = space_of(algo, file_settings)
     for name in starting_point(algo, file_settings):
         of: Any = space[name]
         if hasattr(of, "choices"):

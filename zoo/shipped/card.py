@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+from sppo_rl.zoo.reading import read_mapping
+
 CARD_SEED = 2_000_000
 """Of the episodes on a card: none of them has chosen what the card is about."""
 
@@ -55,6 +57,6 @@ def read_fields(beside: Path) -> dict[str, Any]:
 
     :param beside: path of the file, or of a folder
     :raises FileNotFoundError: if there is no card
+    :raises UsageError: if it is damaged
     """
-    fields: dict[str, Any] = json.loads(beside.with_suffix(".json").read_text(encoding="utf-8"))
-    return fields
+    return read_mapping(beside.with_suffix(".json"), f"Copy it again: it describes {beside.name}.")

@@ -17,7 +17,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import nn
 
 from sppo_rl.algorithm import SequenceAlgorithm
-from sppo_rl.zoo.names import ALGORITHMS, algorithm_class, file_name, suggestion
+from sppo_rl.zoo.names import ALGORITHMS, UsageError, algorithm_class, file_name, suggestion
 from sppo_rl.zoo.settings.hyperparameters import load_hyperparameters, same_minibatches
 from sppo_rl.zoo.settings.values import constructor_values
 from sppo_rl.zoo.shipped.card import read_fields
@@ -26,6 +26,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "priors"
 """Where the shipped priors are."""
 ACTIVATION = nn.Tanh
 """Between the layers of the shipped priors, and of any whose card names no other; the weights do not tell."""
+_WITHOUT = "start from random weights (sppo-rl --no-prior, rl_zoo3 -params prior:False)"
 _ACTOR_SETTINGS = ("policy_kwargs", "use_sde", "sde_sample_freq")
 """Parameters of the constructor without which an agent's weights are not that agent."""
 
@@ -131,15 +132,14 @@ def copy_weights(
                 f"{name} is {wants.get(name, 'absent')} in the prior and {has.get(name, 'absent')} here" for name in differing
             )
             + f". Use the prior's layers, policy_kwargs=dict(net_arch=dict(pi={_layers(weights)}, vf=...)), without gSDE, and an "
-            "environment with its spaces."
+            f"environment with its spaces, frames not stacked; or {_WITHOUT}."
         )
     # made, as SB3 makes it: policy_kwargs may hold a partial
     own = type(policy.activation_fn())
     if activation is not None and own is not activation:
         raise ValueError(
             f"The prior's layers have {activation.__name__} between them and this policy's {own.__name__}, with which the same weights "
-            f"are another actor. Give policy_kwargs the prior's activation_fn, nn.{activation.__name__}, or start from random weights "
-            "(sppo-rl --no-prior, rl_zoo3 -params prior:False)."
+            f"are another actor. Give policy_kwargs the prior's activation_fn, nn.{activation.__name__}, or {_WITHOUT}."
         )
     with th.no_grad():
         for name, parameter in parameters.items():
@@ -166,9 +166,17 @@ def read_weights(path: str | Path) -> dict[str, np.ndarray]:
 
     :param path: of the ``.npz`` file
     :raises FileNotFoundError: if there is none
+    :raises UsageError: if it is damaged, or something else
     """
-    with np.load(path, allow_pickle=False) as archive:
-        return {name: archive[name] for name in archive.files}
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (zipfile.BadZipFile, EOFError, ValueError, TypeError) as error:
+        # a single array is no context, which Python answers with a TypeError
+        raise UsageError(
+            f"{path} is damaged, or no archive of weights ({' '.join(str(error).split()) or type(error).__name__}). Copy it again, or make "
+            "it again: sppo-rl pretrain, sppo-rl train-agent."
+        ) from error
 
 
 def _actor_settings(path: Path) -> dict[str, Any] | None:

@@ -16,7 +16,7 @@ import pytest
 from sppo_rl.callbacks import EvaluationCallback, read_evaluations
 from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.commands import compare as command
-from sppo_rl.zoo.parallel.worker import RESULT, measure
+from sppo_rl.zoo.parallel.worker import RESULT, ROWS, measure
 from sppo_rl.zoo.results.rows import read_references, read_results
 from sppo_rl.zoo.running.runs import RunSpec, run
 
@@ -109,6 +109,40 @@ def test_a_failed_run_says_how_it_is_tried_again(tmp_path, done):
     assert len(done) == tried + 1
 
 
+@pytest.mark.parametrize(("kept", "count"), [(0, None), (1, None), (1.5, None), (1, 2), (1.5, 2), (2, 3)])
+@pytest.mark.parametrize("asked", ["sppo", "ppo"])
+def test_a_finished_run_that_has_lost_evaluations_is_named(asked, kept, count, tmp_path, done, capsys):
+    """Whether it is asked for or lies in the folder; runs from before evaluations were counted are known by how the file ends."""
+    assert main(words(tmp_path, "sppo")) == 0
+    folder = tmp_path / "runs" / "sppo_rl-PrecisionCartPole200-v0" / "sppo" / "seed_0"
+    header, line = (folder / "evaluations.csv").read_text().splitlines(keepends=True)
+    text = header + 2 * line
+    (folder / "evaluations.csv").write_text(text[: int(len(header) + (kept - 1) * len(line))] if kept else "")
+    (folder / RESULT).write_text(json.dumps({"status": "done"} | ({} if count is None else {ROWS: count})))
+    before = len(done)
+    whole = (kept, count) == (2, None)
+    assert main(words(tmp_path, asked)) == (0 if whole else 1)
+    if not whole:
+        said = capsys.readouterr().err
+        assert str(folder / "evaluations.csv") in said
+        assert f"or delete {folder}, and the same command" in said
+        assert len(done) == before
+
+
+def test_a_second_comparison_in_a_folder_is_refused(tmp_path, done, capsys):
+    other = [*("compare-llm", "--config", "chain_sum_tiny", "--algos", "sppo", "-o"), str(tmp_path)]
+    with command.alone_in(tmp_path):
+        for given in (words(tmp_path, "sppo"), other):
+            assert main(given) == 1
+            assert (
+                f"Another process is at work on the comparison in {tmp_path}. Wait until it has ended, or choose another folder with -o."
+                in capsys.readouterr().err
+            )
+        assert [path.name for path in tmp_path.iterdir()] == ["compare.lock"]
+    assert main(words(tmp_path, "sppo")) == 0
+    assert not (tmp_path / "compare.lock").exists()
+
+
 def test_what_is_named_twice_is_done_once(tmp_path, done, capsys):
     assert main([*words(tmp_path, "sppo", "ppo", "sppo"), "--env", CARTPOLE, PENDULUM, CARTPOLE]) == 0
     assert "4 runs of" in capsys.readouterr().out
@@ -178,7 +212,7 @@ def test_each_algorithm_has_its_own_file_in_a_folder(tmp_path, monkeypatch):
     for algo, n_episodes in (("sppo", 3), ("ppo", 5)):
         (tmp_path / f"{algo}.yml").write_text(f"{CARTPOLE}: {{n_episodes: {n_episodes}}}\n")
     seen = []
-    monkeypatch.setattr("sppo_rl.zoo.commands.compare.compare", lambda specs, *more: seen.extend(specs) or 0)
+    monkeypatch.setattr("sppo_rl.zoo.commands.compare.compare", lambda specs, *more, **options: seen.extend(specs) or 0)
     words = ["compare", "--env", CARTPOLE, "--algos", "sppo", "ppo", "--seeds", "1", "-params", "ppo.n_epochs=2"]
     assert main([*words, "--conf-file", str(tmp_path), "-o", str(tmp_path / "out")]) == 0
     assert [spec.hyperparameters().kwargs for spec in seen] == [{"n_episodes": 3}, {"n_episodes": 5, "n_epochs": 2}]
@@ -215,6 +249,7 @@ def test_a_killed_comparison_goes_on_where_it_was_and_gives_the_same_results(tmp
         run(spec, tmp_path / algo)
         ours = folder / "runs" / "sppo_rl-PrecisionCartPole200-v0" / algo / "seed_0" / "evaluations.csv"
         assert without_clock(ours) == without_clock(tmp_path / algo / "evaluations.csv")
+    assert json.loads((run_folder / RESULT).read_text()) == {"status": "done", ROWS: 9}
     kept = read_evaluations(evaluations)
     assert kept[1]["seconds"] == float(killed.splitlines()[2].split(",")[2])  # resumed, not repeated
     assert {path.name for path in folder.iterdir()} == {
@@ -239,6 +274,15 @@ def test_a_killed_comparison_goes_on_where_it_was_and_gives_the_same_results(tmp
     assert evaluations.stat().st_mtime_ns == stamp
     assert main(["plot", str(folder), "--x", "seconds"]) == 0
     assert (folder / "plot_seconds.png").exists()
+    capsys.readouterr()
+    for given, written in (
+        (tmp_path, "plot_episodes.png"),
+        (tmp_path / "outdir", "outdir.png"),
+        (tmp_path / "x.svg", "x.svg"),
+    ):
+        assert main(["plot", str(folder), "-o", str(given)]) == 0
+        assert capsys.readouterr().out == f"Written: {tmp_path / written}\n"
+        assert (tmp_path / written).is_file()
     changed = ["400" if word == "800" else word for word in COMPARISON]
     assert main([*changed, "-o", str(folder)]) == 1
     assert "was made with episodes = 800, and now it is 400" in capsys.readouterr().err

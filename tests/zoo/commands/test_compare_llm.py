@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from sppo_rl.zoo.cli import main
+from sppo_rl.zoo.commands import compare_llm as command
 from sppo_rl.zoo.language.config import load_config
 from sppo_rl.zoo.language.study import changed, load_study, study_of
 from sppo_rl.zoo.language.table import markdown, ratio_of_medians, time_to
 from sppo_rl.zoo.names import UsageError
+from sppo_rl.zoo.parallel.worker import RESULT
 from sppo_rl.zoo.results.rows import area_under_curve
 
 STUDIES = sorted((Path(__file__).parents[3] / "benchmarks" / "language").glob("*.yml"))
@@ -188,6 +190,13 @@ def test_a_comparison_writes_its_results_resumes_and_times_variants(
     assert main([*words, "--seeds", "1"]) == 0
     assert "2 done before" in capsys.readouterr().out
     assert (tmp_path / "out" / "results.csv").read_text().splitlines() == results
+    # each run has counted its evaluations, and a file that lost one is refused
+    evaluations = tmp_path / "out" / "runs" / "sppo" / "seed_0" / "evaluations.csv"
+    whole = evaluations.read_text()
+    evaluations.write_text("".join(whole.splitlines(keepends=True)[:-1]))
+    assert main([*words, "--seeds", "1"]) == 1
+    assert f"{evaluations} has 2 of 3 evaluations, and the run is done" in capsys.readouterr().err
+    evaluations.write_text(whole)
     path.write_text(path.read_text().replace("responses: 32", "responses: 48"))
     assert main([*words, "--seeds", "1"]) == 1
     assert "was made with config" in capsys.readouterr().err
@@ -208,7 +217,7 @@ def test_a_reference_must_take_part(capsys: pytest.CaptureFixture[str], tmp_path
 def test_variants_of_one_folder_are_refused(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sppo_rl.zoo.commands.compare_llm.compare", lambda *of: 0)
+    monkeypatch.setattr("sppo_rl.zoo.commands.compare_llm.compare", lambda *of, **options: 0)
     text = "config: chain_sum_tiny\nvariants:\n  'small, fast': {algo: sppo}\n  'small; fast': {algo: ppo}\n"
     out = tmp_path / "out"
     assert main(["compare-llm", "--study", str(study_file(tmp_path, text)), "--seeds", "1", "-o", str(out)]) == 1
@@ -226,6 +235,18 @@ def test_a_refused_comparison_leaves_nothing_behind(capsys: pytest.CaptureFixtur
     assert main(["compare-llm", "--config", "chain_sum_tiny", "--algos", "grpo", "sppo", "-o", str(tmp_path)]) == 1
     assert "was made with config = {}" in capsys.readouterr().err
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_failed_before_still_counts_as_failed(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The folder has all it was asked for: nothing is run, and what failed is not forgotten."""
+    words = ["compare-llm", "--config", "chain_sum_tiny", "--algos", "sppo", "--seeds", "1", "-o", str(tmp_path)]
+    (job,) = command._jobs(study_of("chain_sum_tiny", ["sppo"], tmp_path.name), 1, tmp_path).values()
+    job.prepare()
+    (job.folder / RESULT).write_text('{"status": "failed", "error": "the loss is NaN"}')
+    assert main(words) == 1
+    assert "1 done before" in capsys.readouterr().out.replace("\n", " ")
+    line = f"- SPPO, seed 0: the loss is NaN (to try it again, delete {job.folder / RESULT})\n"
+    assert (tmp_path / "table.md").read_text() == f"No run is finished yet.\n\nFailed:\n\n{line}"
 
 
 def test_nothing_finished_is_said() -> None:

@@ -58,6 +58,18 @@ def test_a_folder_with_one_model_is_that_model(tmp_path):
     assert load_model(folder).n_episodes == 5
 
 
+def test_the_last_model_stands_for_a_run_of_rl_zoo3_without_a_best_one(tmp_path, capsys):
+    """What ``--save-freq`` writes lies beside it; the folder of its settings is named as it is."""
+    for name, n_episodes in (("rl_model_16000_steps", 2), ("sppo_rl-PrecisionCartPole200-v0", 3), ("rl_model_32000_steps", 4)):
+        SPPO("MlpPolicy", CARTPOLE, n_episodes=n_episodes).save(tmp_path / f"{name}.zip")
+    assert main(["evaluate", "--model", str(tmp_path), "--env", CARTPOLE]) == 1
+    assert f"no model at {tmp_path / 'best_model.zip'}" in capsys.readouterr().err
+    (tmp_path / "sppo_rl-PrecisionCartPole200-v0").mkdir()
+    assert load_model(tmp_path).n_episodes == 3
+    SPPO("MlpPolicy", CARTPOLE, n_episodes=5).save(tmp_path / "best_model.zip")
+    assert load_model(tmp_path).n_episodes == 5
+
+
 def test_train_says_what_an_entry_of_ones_own_leaves_out(tmp_path, capsys):
     own = tmp_path / "own.yml"
     own.write_text("sppo_rl/LunarLander-v0: {n_episodes: 2}\n")

@@ -164,8 +164,10 @@ def test_wrong_arguments_are_named(tmp_path: Path, capsys: pytest.CaptureFixture
         pretrain(0.2, output=tmp_path, problems=0)
     with pytest.raises(UsageError, match=r"no recipe of a prior 'chain_sum_lng'\. Did you mean 'chain_sum_long'\?"):
         pretrain(0.2, output=tmp_path, prior="chain_sum_lng")
-    assert main(["pretrain-llm", "--seed", "-1", "-o", str(tmp_path)]) == 1
-    assert "got 30000 and -1" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="got 30000 and -1"):
+        pretrain(0.2, -1, tmp_path)
+    assert main(["pretrain-llm", "--target", "15", "-o", str(tmp_path)]) == 1
+    assert "between 0 and 1, got 15" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
 

@@ -104,6 +104,14 @@ def test_a_run_given_twice_and_an_unknown_reference_are_refused(folders, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_a_report_does_not_go_into_a_comparison_that_it_is_about(folders, tmp_path):
+    before = (folders[0] / "summary.csv").read_text()
+    for given, output in ((folders, folders[0]), ([folders[0] / "results.csv"], tmp_path / "two" / ".." / "one")):
+        with pytest.raises(UsageError, match=r"one holds the comparison itself, whose summary\.csv .* Choose another folder"):
+            write_report(given, output, "T")
+    assert (folders[0] / "summary.csv").read_text() == before
+
+
 def test_a_folder_and_its_file_make_the_same_page(folders, tmp_path):
     for name, given in (("folders", folders), ("files", [folder / "results.csv" for folder in folders])):
         write_report(given, tmp_path / name, "T")

@@ -1,4 +1,4 @@
-"""Tuning: the space is fair, a study resumes, a broken trial is pruned, and the file changes in one place only."""
+"""Tuning: a study resumes and keeps to its budget, a broken trial is pruned, and what was found goes into the file."""
 
 from __future__ import annotations
 
@@ -17,80 +17,13 @@ import yaml
 
 from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.commands import tune as command
-from sppo_rl.zoo.names import ALGORITHMS
-from sppo_rl.zoo.running.models import build_model
+from sppo_rl.zoo.running import folders
 from sppo_rl.zoo.running.runs import RunSpec
-from sppo_rl.zoo.settings.files import with_entry
-from sppo_rl.zoo.settings.hyperparameters import check_keys, load_hyperparameters, read_file
-from sppo_rl.zoo.settings.search import as_hyperparameters, starting_point, suggest
-from tests.pages import DOCS, section, table
+from sppo_rl.zoo.settings.hyperparameters import check_keys, read_file
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
 RESULTS, HYPERPARAMETERS = BENCHMARKS / "results" / "tuned_comparison", BENCHMARKS / "hyperparams"
 CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
-SHARED = {"learning_rate", "n_epochs", "n_minibatches", "clip_range", "ent_coef", "max_grad_norm"}
-
-
-def distributions(algo):
-    study = optuna.create_study()
-    trial = study.ask()
-    drawn = suggest(trial, algo)
-    assert set(drawn) == set(trial.distributions)
-    return trial.distributions
-
-
-@pytest.mark.parametrize("algo", ALGORITHMS)
-def test_what_algorithms_share_is_searched_in_the_same_ranges(algo):
-    ours, theirs = distributions("sppo"), distributions(algo)
-    assert set(theirs) >= SHARED
-    assert all(theirs[name] == ours[name] for name in set(ours) & set(theirs))
-
-
-def test_the_documented_space_is_the_one_that_is_searched():
-    shown = [row for row in table(section(DOCS / "zoo.md", "## Tuning")) if row[0].startswith("`")]
-    for algo in ALGORITHMS:
-        rows = {row[0].split("`")[1]: row[1] for row in shown if row[2] == "all" or algo in row[2].split(", ")}
-        space = distributions(algo)
-        assert set(rows) == set(space)
-        for name, values in space.items():
-            if isinstance(values, optuna.distributions.CategoricalDistribution):
-                assert rows[name] == ", ".join(map(str, values.choices))
-            else:
-                assert rows[name] == f"{values.low} to {values.high}" + (", logarithmic" if values.log else "")
-
-
-@pytest.mark.parametrize("algo", ALGORITHMS)
-@pytest.mark.parametrize("env_id", [CARTPOLE, "sppo_rl/MountainCar-v0"])
-def test_every_corner_of_the_space_makes_a_model(algo, env_id):
-    settings = load_hyperparameters(algo, env_id).as_dict()
-    for largest in (False, True):
-        corner = {}
-        for name, space in distributions(algo).items():
-            categorical = isinstance(space, optuna.distributions.CategoricalDistribution)
-            corner[name] = space.choices[-1 if largest else 0] if categorical else (space.high if largest else space.low)
-        overrides = as_hyperparameters(algo, suggest(optuna.trial.FixedTrial(corner), algo), settings)
-        check_keys(algo, overrides)
-        model, _ = build_model(algo, env_id, load_hyperparameters(algo, env_id, overrides), prior=False)
-        assert model.n_epochs == (8 if largest else 1)
-        update = settings["n_episodes"] if algo != "sb3-ppo" else settings["n_envs"] * settings["n_steps"]
-        assert model.batch_size == (update // 4 if largest else update)
-
-
-@pytest.mark.parametrize("algo", ALGORITHMS)
-def test_the_first_trial_is_the_files_own_settings(algo):
-    for env_id, settings in read_file(algo).items():
-        start = starting_point(algo, settings)
-        study = optuna.create_study()
-        study.enqueue_trial(start)
-        drawn = suggest(study.ask(), algo)
-        assert drawn == {name: start[name] for name in drawn}
-        overrides = as_hyperparameters(algo, drawn, settings)
-        file = {**settings, "batch_size": overrides["batch_size"]}
-        assert {key: value for key, value in overrides.items() if key in file} == {
-            key: file[key] for key in overrides if key in file
-        }, env_id
-        whole = settings.get("n_episodes") or settings["n_envs"] * settings["n_steps"]
-        assert overrides["batch_size"] == settings.get("batch_size", whole)
 
 
 def words(tmp_path, trials, *more):
@@ -194,6 +127,49 @@ def test_a_study_keeps_what_is_not_searched(tmp_path, scripted, capsys):
     assert "was made with n_episodes in the file = 64, and now it is 32" in capsys.readouterr().err
 
 
+def test_what_other_algorithms_search_is_kept_too(tmp_path, scripted, capsys):
+    assert main(words(tmp_path, 1)) == 0
+    own = tmp_path / "own.yml"
+    text = own.read_text(encoding="utf-8")
+    mixture = text.replace("learning_rate", "hybrid: 0.5, gae_lambda: 0.95, learning_rate")
+    own.write_text(mixture, encoding="utf-8")
+    assert main(words(tmp_path, 2)) == 1
+    assert "was made with gae_lambda in the file = None, and now it is 0.95" in capsys.readouterr().err
+    # a study from before this was written down says nothing of it, and learns it now
+    path = tmp_path / "other" / "sppo_rl-PrecisionCartPole200-v0" / "sppo.log"
+    assert main(words(tmp_path, 1, "-o", str(tmp_path / "other"))) == 0
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(path)))
+    study = optuna.load_study(study_name="tune", storage=storage)
+    budget = study.user_attrs["budget"]
+    assert budget.pop("gae_lambda in the file") == 0.95
+    assert budget.pop("vf_coef in the file") is None
+    study.set_user_attr("budget", budget)
+    assert main(words(tmp_path, 2, "-o", str(tmp_path / "other"))) == 0
+    own.write_text(mixture.replace("0.95", "1.0"), encoding="utf-8")
+    assert main(words(tmp_path, 3, "-o", str(tmp_path / "other"))) == 1
+    assert "was made with gae_lambda in the file = 0.95, and now it is 1.0" in capsys.readouterr().err
+
+
+def test_an_update_that_no_group_divides_is_refused_before_the_first_trial(tmp_path, capsys):
+    tmp_path.joinpath("own.yml").write_text(f"{CARTPOLE}: {{n_episodes: 6}}\n")
+    assert main([*words(tmp_path, 1), "--algo", "grpo"]) == 1
+    assert "n_episodes must be a multiple of group_size, got 6: none of the sizes that are searched (4, 8) divides it" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_study_of_a_wider_space_is_not_continued(tmp_path, monkeypatch, capsys):
+    """One that drew what cannot be: Optuna would refuse without saying what it is about."""
+    monkeypatch.setattr(command, "_last_evaluation", lambda spec: {"success": 0.5, "seconds": 1.0})
+    tmp_path.joinpath("own.yml").write_text(f"{CARTPOLE}: {{n_episodes: 12, group_size: 4}}\n")
+    own = [*words(tmp_path, 2), "--algo", "grpo"]
+    with monkeypatch.context() as before:
+        before.setattr("sppo_rl.zoo.settings.search._group_sizes", lambda algo, settings: (4, 8))
+        assert main(own) == 0
+    assert main([*own, "--trials", "3"]) == 1
+    assert "draws group_size from 4, 8, and now it is drawn from 4. Choose another folder" in capsys.readouterr().err
+
+
 def test_a_task_without_success_is_tuned_by_its_mean_return(tmp_path, monkeypatch, capsys):
     def evaluation(spec):
         return {"success": float("nan"), "mean_return": 100.0 + 20.0 * spec.seed, "seconds": 1.0}
@@ -274,7 +250,7 @@ def locks_fail(*given):
 
 @pytest.mark.parametrize("fcntl", [None, SimpleNamespace(flock=locks_fail, LOCK_EX=2, LOCK_NB=4)])
 def test_where_there_are_no_locks_a_study_is_made_all_the_same(fcntl, tmp_path, scripted, monkeypatch, capsys):
-    monkeypatch.setattr(command, "fcntl", fcntl)
+    monkeypatch.setattr(folders, "fcntl", fcntl)
     assert main(words(tmp_path, 1)) == 0
     assert ("file system without locks" in capsys.readouterr().out) == (fcntl is not None)
 
@@ -311,49 +287,13 @@ def test_settings_that_were_found_are_those_of_the_package(task):
         assert {**start, **study["hyperparameters"], **ADDED.get((algo, task), {})} == entry
 
 
-FILE = """\
-# top
-
-a/A-v0: &one
-  x: 1  # one
-  y: 2
-
-a/B-v0: &two
-  <<: *one
-  y: 3
-
-# of C
-a/C-v0:
-  <<: *two
-  z: 1.5
-"""
-
-
-@pytest.mark.parametrize("env_id", ["a/A-v0", "a/B-v0", "a/C-v0", "a/D-v0"])
-def test_one_entry_changes_and_every_comment_stays(env_id):
-    before = yaml.safe_load(FILE)
-    text = with_entry(FILE, env_id, {"x": 7, "rate": 0.000012}, "first")
-    assert yaml.safe_load(text) == {**before, env_id: {"x": 7, "rate": 0.000012}}
-    assert {"# top", "# of C", "# tuned: first"} <= set(text.splitlines())
-    long = with_entry(text, env_id, {"x": 9}, "--word " * 60)
-    assert "first" not in long
-    assert max(map(len, long.splitlines())) < 140
-    assert long.count("--word") == 60
-    again = with_entry(long, env_id, {"x": 8}, "second")
-    assert yaml.safe_load(again) == {**before, env_id: {"x": 8}}
-    assert "first" not in again
-
-
-def test_what_cannot_be_replaced_is_refused():
-    with pytest.raises((ValueError, yaml.YAMLError)):
-        with_entry("a: &x {k: 1}\nb: *x\n", "a", {"k": 2}, "n")
-
-
-@pytest.mark.parametrize("algo", ALGORITHMS)
-def test_the_shipped_files_can_be_written(algo):
-    from importlib.resources import files
-
-    text = files("sppo_rl.zoo").joinpath("hyperparams", f"{algo}.yml").read_text()
-    for env_id in read_file(algo):
-        text = with_entry(text, env_id, {"policy": "MlpPolicy", "n_timesteps": 1}, "n")
-    assert all(entry == {"policy": "MlpPolicy", "n_timesteps": 1} for entry in yaml.safe_load(text).values())
+def test_what_cannot_be_written_is_said_before_the_first_trial(tmp_path, scripted, capsys):
+    own = tmp_path / "own.yml"
+    own.write_text(f"{{{CARTPOLE}: {{n_episodes: 64}}, B: {{}}}}\n")
+    assert main(words(tmp_path, 1, "--write")) == 1
+    assert (
+        f"The entry of {CARTPOLE} cannot be replaced without changing others. Edit the file by hand."
+        in capsys.readouterr().err
+    )
+    assert scripted == []
+    assert main(words(tmp_path, 1)) == 0

@@ -122,7 +122,7 @@ def test_the_folder_of_a_language_run_is_named_as_such(tmp_path: Path, capsys: p
         ("- sppo\n", "and has no keys"),
         ("algo: sppo\nenv_id: CartPole-v1\nhyperparameters:\n", "and has algo, env_id, hyperparameters"),
         ("algo: sppo\nhyperparameters: {}\n", "it must have algo, env_id and hyperparameters"),
-        ("algo: [", "is not YAML"),
+        ("algo: [", "is no valid YAML"),
     ],
 )
 def test_a_config_that_says_no_run_is_named(text: str, message: str, tmp_path: Path) -> None:

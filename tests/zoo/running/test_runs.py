@@ -1,4 +1,4 @@
-"""A run leaves nothing behind but its folder."""
+"""A run is checked before it begins, and leaves nothing behind but its folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from sppo_rl import SPPO
 from sppo_rl.envs.control.batch import TaskBatch
+from sppo_rl.zoo.names import UsageError
 from sppo_rl.zoo.running.runs import LAST_MODEL, RunSpec, run
 
 
@@ -42,3 +43,11 @@ def test_a_run_closes_its_environments(fails: bool, resume: bool, tmp_path: Path
         assert (tmp_path / "run" / LAST_MODEL).exists()
         assert len(made) >= 2
         assert closed == set(made)
+
+
+def test_a_run_checks_its_seed() -> None:
+    seeds: tuple[Any, ...] = (-1, 2**32, "0")
+    for seed in seeds:
+        with pytest.raises(UsageError, match=rf"seed must be a whole number from 0 to 4294967295, got {seed!r}"):
+            RunSpec("sppo", "CartPole-v1", seed=seed).check()
+    RunSpec("sppo", "CartPole-v1", seed=2**32 - 1).check()

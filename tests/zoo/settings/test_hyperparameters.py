@@ -146,7 +146,7 @@ def test_settings_come_from_a_file_of_ones_own_or_a_folder_of_such_files(tmp_pat
     with pytest.raises(UsageError, match="must map environment ids to settings"):
         read_entry("sppo", "a/A-v0", tmp_path)
     (tmp_path / "sppo.yml").write_text("a: [")
-    with pytest.raises(UsageError, match=r"sppo\.yml is not YAML"):
+    with pytest.raises(UsageError, match=r"sppo\.yml is no valid YAML"):
         read_entry("sppo", "a/A-v0", tmp_path)
 
 
