@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -68,7 +69,6 @@ class OutcomeWrapper(gym.Wrapper, RecordConstructorArgs):
         self.horizon = int(horizon)
         self._success = success
         self._steps = 0
-        self._last_observation: Any = None
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """
@@ -80,7 +80,6 @@ class OutcomeWrapper(gym.Wrapper, RecordConstructorArgs):
         """
         observation, info = self.env.reset(seed=seed, options=options)
         self._steps = 0
-        self._last_observation = observation
         return observation, info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -98,7 +97,6 @@ class OutcomeWrapper(gym.Wrapper, RecordConstructorArgs):
             is_success = _as_bool(self._success(Ending(self.unwrapped, observation, bool(terminated), info)))
             info = {**info, "is_success": is_success}
         reward = self._reward(action, observation, float(own_reward), bool(terminated), is_success)
-        self._last_observation = observation
         return observation, reward, over, False, info
 
     def _reward(self, action: Any, observation: Any, own_reward: float, terminated: bool, is_success: bool) -> float:
@@ -123,11 +121,27 @@ class DenseWrapper(OutcomeWrapper):
         super().__init__(env, success, horizon)
         RecordConstructorArgs.__init__(self, success=success, horizon=int(horizon), dense_reward=dense_reward)
         self._dense_reward = dense_reward
+        self._before: Any = None
+        """The observation before the step: a copy, since environments may change the one that they gave."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """
+        Start an episode.
+
+        :param seed: as in Gymnasium
+        :param options: as in Gymnasium
+        :return: first observation and ``info``
+        """
+        observation, info = super().reset(seed=seed, options=options)
+        self._before = deepcopy(observation)
+        return observation, info
 
     def _reward(self, action: Any, observation: Any, own_reward: float, terminated: bool, is_success: bool) -> float:
         if self._dense_reward is None:
             return own_reward
-        return float(self._dense_reward(self._last_observation, action, observation, terminated))
+        reward = float(self._dense_reward(self._before, action, observation, terminated))
+        self._before = deepcopy(observation)
+        return reward
 
 
 def make_task(

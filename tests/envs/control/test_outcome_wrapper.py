@@ -122,6 +122,23 @@ def test_dense_twin_has_the_same_episodes_and_its_own_reward() -> None:
         assert steps[-1][4]["is_success"] is True
 
 
+class InPlace(Counter):
+    """Gives the same array at every step."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[np.ndarray, dict[str, Any]]:
+        self.shown, info = super().reset(seed=seed)
+        return self.shown, info
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        self.shown[:], *rest = super().step(action)
+        return self.shown, *rest  # type: ignore[return-value]
+
+
+def test_the_observation_before_a_step_is_not_the_one_after_it() -> None:
+    shaped = play(DenseWrapper(InPlace(), reached_four, 4, lambda before, action, after, ended: 10 * before[0] + after[0]))
+    assert [step[1] for step in shaped] == [1.0, 12.0, 23.0, 34.0]
+
+
 def test_pickles_and_can_be_made_from_its_spec() -> None:
     env = pickle.loads(pickle.dumps(OutcomeWrapper(Counter(), reached_four, 4)))
     assert play(env)[-1][1] == 1.0
