@@ -53,7 +53,7 @@ def one_more_run(what: str, committed: Sequence[float], found: float, outcomes: 
     if count > 1:
         quantile = float(student.ppf((1.0 + CONFIDENCE) / 2.0, count - 1))
         room = math.hypot(room, quantile * math.sqrt(1.0 + 1.0 / count) * statistics.stdev(committed))
-    return Check(what, mean, mean - room, mean + room, found)
+    return Check(what, mean, max(mean - room, 0.0), min(mean + room, 1.0), found)
 
 
 def same(what: str, committed: float, found: float, rounding: float = 0.0) -> Check:

@@ -41,7 +41,7 @@ CELLS: dict[str, tuple[str, Callable[[Path, Path], Iterator[Check]]]] = {
     "step_signal": ("results/step_signal/PrecisionCartPole200/results.csv", control.step_signal),
     "paper_budget": ("results/paper_budget/results.csv", control.paper_budget),
     "lost_runs": ("results/lost_runs/Pendulum/results.csv", control.lost_runs),
-    "causes": ("results/causes/lunar_lander_loss/results.csv", control.causes),
+    "causes": ("results/causes/lunar_lander_longer/results.csv", control.causes),
     "critic_init": ("results/critic_init/Pendulum/results.csv", control.critic_init),
     "control_claims": ("results/control_claims.json", control.control_claims),
     "first_finished_bias": ("results/first_finished_bias.csv", control.first_finished_bias),

@@ -116,10 +116,10 @@ def lost_runs(results: Path, work: Path) -> Iterator[Check]:
 
 
 def causes(results: Path, work: Path) -> Iterator[Check]:
-    """SPPO with the other loss, on the quicker of its tasks."""
+    """The longest runs, whose ends lie closest together."""
     import causes as script
 
-    study, label = script.STUDIES[results.parent.name], "SPPO, squared error"
+    study, label = script.STUDIES[results.parent.name], "SPPO, tuned"
     algo, settings = study.variants[label]
     folder, evaluated, episodes = work / "causes", script.EVALUATION_EPISODES, study.episodes
     yield from control_run(results, folder, study.task, episodes, settings, algo, evaluated, label, episodes)

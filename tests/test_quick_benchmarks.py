@@ -38,8 +38,10 @@ def test_one_more_run_lies_within_the_prediction_interval_of_the_others() -> Non
     five = [0.5 - 0.1 * math.sqrt(2.0), 0.5, 0.5, 0.5, 0.5 + 0.1 * math.sqrt(2.0)]
     check = one_more_run("", five, 0.5, 1_000_000)
     assert check.committed == pytest.approx(0.5)
-    assert check.high - 0.5 == pytest.approx(0.5044, abs=1e-4)
-    assert 0.5 - check.low == pytest.approx(0.5044, abs=1e-4)
+    # which leaves no share of successes out; half as far apart they do
+    assert (check.low, check.high) == (0.0, 1.0)
+    check = one_more_run("", [(0.5 + value) / 2.0 for value in five], 0.5, 1_000_000)
+    assert (check.low, check.high) == pytest.approx((0.5 - 0.2522, 0.5 + 0.2522), abs=1e-4)
     # and a single run leaves three deviations of a hundred outcomes: 3 * sqrt(.25 / 100)
     assert one_more_run("", [0.5], 0.64, 100).agrees
     assert not one_more_run("", [0.5], 0.66, 100).agrees
