@@ -4,6 +4,10 @@
 to SPPO, makes up for it? The baseline is the mean outcome of this very update, where SPPO's critic has to learn it with the actor's small
 learning rate; and GRPO divides by the standard deviation too, which with one group to an update is how PPO normalises its advantages.
 
+``hopper_cut_episodes``: does Stable-Baselines3's PPO lose half of its runs on Hopper because it cuts episodes? A rollout of 8 copies ends
+after 1,000 steps, in the middle of every episode that began behind the first, and what is cut off is replaced by the critic's guess. Two
+copies of 4,000 steps are as many steps to an update with a quarter of the cuts.
+
 ``lunar_lander_loss``: SPPO is ahead of PPO on LunarLander, untuned, and so is PPO + BCE. Is it the critic's loss, in SPPO as well? With
 seeds that the comparison has not seen.
 
@@ -56,6 +60,12 @@ STUDIES = {
             "SPPO, normalised": ("sppo", {"normalize_advantage": True}),
         },
         range(5),
+    ),
+    "hopper_cut_episodes": Study(
+        "Hopper",
+        600,
+        {"PPO (SB3), 2 copies of 4,000 steps": ("sb3-ppo", {"n_envs": 2, "n_steps": 4000})},
+        range(10),
     ),
     "lunar_lander_loss": Study(
         "LunarLander",
