@@ -90,10 +90,12 @@ class Arithmetic(Cursor):
                 self.at += 2
                 if bottom == 0 or "." in previous.value or self.is_op("^"):
                     raise Unreadable("a mixed number with denominator 0")
+                self.mixed_at = self.at
                 mixed = Number(whole.value + top / bottom)
                 factors[-1] = Apply(outer, (mixed,)) if outer else mixed
                 return
-            raise Unreadable("a number behind a value")
+            if not self.ends_factor(last):
+                raise Unreadable("a number behind a value")
         start = self.at
         factor = self.power()
         stacked = token.value == "frac" or (
@@ -104,12 +106,61 @@ class Arithmetic(Cursor):
             if ratio is not None and outer == "inv":
                 raise Unreadable("division by a number that may be a mixed one")
             if ratio is not None:
+                self.mixed_at = self.at
                 mixed = Number(whole.value + ratio)
                 factors[-1] = Apply(outer, (mixed,)) if outer else mixed
                 return
         if token.value == "{" and not stacked and isinstance(factors[-1], Number) and self.first_inside(start).kind == "num":
             raise Unreadable("digits in braces behind digits, which are set as one number")
         factors.append(factor)
+
+    def ends_factor(self, last: Node) -> bool:
+        """
+        Tell whether what stands before a number is a factor that no digit can belong to: ``3!``, ``(n+1)``, ``2^{n}``, ``\\frac{3}{2}``,
+        ``\\binom52``. Digits behind a number, a name or bare braces may be set as one with it.
+
+        :param last: the factor
+        """
+        if isinstance(last, Apply) and last.op in ("neg", "inv"):
+            last = last.args[0]
+        if not isinstance(last, Apply) or self.at == self.mixed_at:
+            return False
+        if self.peek().value in ("0", "1") and not self.is_op("!", 1):
+            # nobody multiplies by these: a slip, or a digit of something else
+            return False
+        previous = self.tokens[self.at - 1]
+        if previous.kind == "op" and previous.value in ("!", ")"):
+            return True
+        end, groups = self.at - 1, 0
+        while self.tokens[end].value == "}" and groups < 2:
+            end, groups = self.opening(end) - 1, groups + 1
+        before = self.tokens[end]
+        if before.kind == "num" and groups < 2 and len(before.value) == 1:
+            # \\frac12, \\frac{1}2 and \\frac1{2}, digits apart
+            end, groups = end - 1, groups + 1
+            before = self.tokens[end]
+            if groups == 1 and before.value == "}":
+                end, groups = self.opening(end) - 1, groups + 1
+                before = self.tokens[end]
+            elif groups == 1 and before.kind == "num" and len(before.value) == 1:
+                end, groups = end - 1, groups + 1
+                before = self.tokens[end]
+        if before.kind == "cmd" and before.value in ("frac", "binom"):
+            return groups == 2
+        return (
+            previous.value == "}"
+            and groups == 1
+            and (before.value == "^" or (before.kind == "cmd" and before.value == "sqrt"))
+        )
+
+    def opening(self, closing: int) -> int:
+        """Find the brace that is closed at a place."""
+        depth, at = 1, closing
+        while depth and at:
+            at -= 1
+            if self.tokens[at].kind == "op":
+                depth += {"}": 1, "{": -1}.get(self.tokens[at].value, 0)
+        return at
 
     def first_inside(self, at: int) -> Token:
         """Look behind the opening braces that stand at a place."""

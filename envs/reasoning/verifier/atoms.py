@@ -75,9 +75,13 @@ class Atoms(Arithmetic):
             return Number(value)
         # a repeating decimal: 0.1\overline{6}
         self.at += 1
-        self.expect("{")
+        braced = self.is_op("{")
+        self.at += braced
         period = self.next()
-        self.expect("}")
+        if braced:
+            self.expect("}")
+        elif len(period.value) > 1:
+            raise Unreadable("several digits behind a bar that covers one")
         if period.kind != "num" or not period.value.isdigit():
             raise Unreadable("a repeating part that is no number")
         places = len(token.value.split(".")[1])
@@ -208,8 +212,8 @@ class Atoms(Arithmetic):
         token = self.peek()
         if digitwise and token.kind == "num" and len(token.value) > 1:
             # \\frac12 and \\frac 59: TeX takes one digit at a time; anything longer is ambiguous
-            if not token.value.isdigit() or len(token.value) > 2 or self.tokens[self.at - 1].value != "frac":
-                raise Unreadable("digits behind \\frac")
+            if not token.value.isdigit() or len(token.value) > 2 or self.tokens[self.at - 1].value not in ("frac", "binom"):
+                raise Unreadable("digits behind \\frac or \\binom")
             self.tokens[self.at : self.at + 1] = [Token("num", digit) for digit in token.value]
         if self.is_op("{"):
             self.at += 1
@@ -304,6 +308,7 @@ class Atoms(Arithmetic):
         if opening == "{":
             return node
         if opening == r"\{":
+            listed = listed or node is self.alternatives
             return Items("set", node.items if listed and isinstance(node, Items) else (node,))
         if listed and isinstance(node, Items):
             return Items(opening + closing, node.items)

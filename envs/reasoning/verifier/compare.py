@@ -6,17 +6,29 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from .equality import Equality
-from .forms import UNORDERED, expand_signs, is_letter_string, with_factor_inside
-from .names import assignment, coordinates, in_given_order, in_usual_order, is_name, is_value_of_an_angle, stripped
+from .forms import UNORDERED, expand_signs, is_letter_string, spread, with_factor_inside
+from .names import (
+    assignment,
+    coordinates,
+    in_given_order,
+    in_usual_order,
+    is_name,
+    is_run_of_capitals,
+    is_value_of_an_angle,
+    may_be_values_of,
+    same_name,
+    stripped,
+    unknown_of,
+    with_their_names,
+)
 from .numerics import Undefined, symbols, symbols_of
 from .realsets import infinite_sign, real_set, same_set
+from .roundings import PERCENT, hundredth, is_rounded, step
 from .tree import Apply, BaseNumber, Items, Labelled, Matrix, Node, Number, Quantity, Relation, SetOp, Symbol
 
-PERCENT = (("percent", 1),)
 _CHOICES = frozenset("ABCDEF")
 _LONGEST_CHAIN = 8
 """Members of a chain ``a = b ≈ c``, without the name in front."""
-_MOST_PLACES = 40
 
 
 class Comparison:
@@ -83,11 +95,11 @@ class Comparison:
             gold, sign = gold.args[0], -1
         if not isinstance(gold, Number) or gold.value.denominator == 1 or symbols(answer):
             return False
-        step = _step(gold.value)
-        if step is None:
+        place = step(gold.value)
+        if place is None:
             return False
         distance = Apply("abs", (Apply("add", (Number(sign * gold.value), Apply("neg", (answer,)))),))
-        return not self.evaluator.below(step / 2, self.evaluator.real(distance))
+        return not self.evaluator.below(place / 2, self.evaluator.real(distance))
 
     def _equal_naturally(self, gold: Node, answer: Node) -> bool:
         """Lenient: a logarithm that names no base may be a natural one."""
@@ -117,8 +129,7 @@ class Comparison:
         """``50%`` is 50 where percent are asked for and 1/2 elsewhere; 0.5% is never 0.5."""
         if isinstance(plain, Items | Relation | SetOp | Matrix | BaseNumber):
             return False
-        hundredth = Apply("mul", (percent, Number(Fraction(1, 100))))
-        if self._values(plain, hundredth):
+        if self._values(plain, hundredth(percent)):
             return True
         try:
             fraction = self.evaluator.below(self.evaluator.real(Apply("abs", (plain,))), Fraction(1))
@@ -147,7 +158,13 @@ class Comparison:
             return answer.kind in ("list", "()") and self._in_order(gold.items, answer.items)
         if gold.kind in UNORDERED and answer.kind in UNORDERED:
             if any(isinstance(item, Relation) for item in gold.items) or any(_interval_like(item) for item in answer.items):
-                return self._unordered(gold.items, answer.items) or self._real_sets(gold, answer)
+                unknown = unknown_of(gold.items)
+                if unknown and may_be_values_of(unknown, answer.items):
+                    return self._unordered(stripped(gold.items), stripped(answer.items))
+                if self._unordered(gold.items, answer.items) or self._real_sets(gold, answer):
+                    return True
+                # y = ±1 beside y = 1, y = -1
+                return self._unordered(*([part for item in node.items for part in spread(item)] for node in (gold, answer)))
             return self._unordered(gold.items, stripped(answer.items))
         if answer.kind == "list" and all(_interval_like(item) for item in answer.items):
             return self._real_sets(gold, answer)
@@ -213,12 +230,17 @@ class Comparison:
         assigned = assignment(gold)
         if assigned is not None:
             name, value = assigned
+            if isinstance(answer, Items) and any(isinstance(item, Relation) for item in answer.items):
+                listed = with_their_names(name, value)
+                if listed is not None:
+                    # x = 1, y = 2 is not (a, b) = (1, 2)
+                    return self._items(listed, answer)
             if not isinstance(answer, Relation):
                 # y alone does not say that x = y
                 return not (isinstance(name, Symbol) and _is_variable(value)) and self.same(value, answer)
             theirs = assignment(answer)
             if theirs is not None:
-                if theirs[0] == name:
+                if same_name(theirs[0], name, turned=not isinstance(value, Items | Matrix)):
                     return self.same(value, theirs[1])
                 return bool(symbols(value)) and self._same_equation(gold, answer)
             if answer.members[0] == name and set(answer.ops) <= {"=", "~"}:
@@ -256,45 +278,40 @@ class Comparison:
         named = is_name(members[0], of_matrix=isinstance(gold, Matrix)) or (self.lenient and is_value_of_an_angle(members[0]))
         named = named and (applied or not (symbols_of(members[0]) & symbols_of(members[-1])))
         if named and not (_is_choice(gold) and _is_choice(members[0])):
-            if isinstance(members[0], Items) and not in_usual_order(members[0].items):
-                return False
+            if isinstance(members[0], Items):
+                if isinstance(gold, Items) and in_given_order(gold.items):
+                    listed = with_their_names(members[0], members[1]) if len(members) == 2 else None
+                    return listed is not None and self._items(gold, listed)
+                if not in_usual_order(members[0].items):
+                    return False
             members, ops = members[1:], ops[1:]
+            while len(members) > 1 and ops[0] == "=" and is_run_of_capitals(members[0]) and not symbols_of(gold):
+                # AB = AC = 5
+                members, ops = members[1:], ops[1:]
         if not members or len(members) > _LONGEST_CHAIN or isinstance(members[0], Relation):
             return False
         exact = ops.index("~") + 1 if "~" in ops else len(members)
-        if "=" in ops[exact:]:
-            return False
-        for k in range(exact):
-            # 1/2 = 50% where the gold is 50
-            fraction = k == exact - 2 and self._is_the_fraction(members[k], members[k + 1])
-            if not fraction and not self.same(gold, members[k]):
+        # 3/4 = 0.75 = 75% where the gold is 75
+        last = members[exact - 1]
+        fractions = exact > 1 and all(self._is_the_fraction(member, last) for member in members[: exact - 1])
+        for member in [last] if fractions else members[:exact]:
+            if not self.same(gold, member):
                 return False
-            if k and not self.same(members[k - 1], members[k]):
+        for k, op in enumerate(ops):
+            if op == "=" and not self.same(members[k], members[k + 1]):
                 return False
-        return all(self._is_rounding(members[exact - 1], member) for member in members[exact:])
+        return all(self.same(last, member) or is_rounded(last, member, self.evaluator) for member in members[exact:])
 
     def _is_the_fraction(self, plain: Node, percent: Node) -> bool:
         if not isinstance(percent, Quantity) or percent.unit != PERCENT or isinstance(plain, Quantity):
             return False
-        return self._values(plain, Apply("mul", (percent.value, Number(Fraction(1, 100)))))
-
-    def _is_rounding(self, exact: Node, rounded: Node) -> bool:
-        """Whether a value is another one, or that one rounded or cut to the digits that it shows and within one percent of it."""
-        if self.same(exact, rounded):
-            return True
-        exact, rounded = (node.value if isinstance(node, Quantity) else node for node in (exact, rounded))
-        try:
-            value, shown = self.evaluator.real(exact), self.evaluator.real(rounded)
-            if not isinstance(shown, Fraction) or not self.evaluator.close(value, shown, digits=2):
-                return False
-            step = _step(shown)
-            distance = self.evaluator.real(Apply("abs", (Apply("add", (exact, Apply("neg", (Number(shown),)))),)))
-        except Undefined:
-            return False
-        return step is not None and self.evaluator.below(distance, step)
+        return not isinstance(plain, Items | Relation) and self._values(plain, hundredth(percent.value))
 
     def _same_equation(self, gold: Relation, answer: Relation) -> bool:
         if len(gold.members) != 2 or len(answer.members) != 2:
+            return False
+        units, others = ({member.unit for member in node.members if isinstance(member, Quantity)} for node in (gold, answer))
+        if units and others and units != others and not self.lenient:
             return False
         try:
             return self.evaluator.proportional(_difference(gold), _difference(answer))
@@ -314,19 +331,6 @@ class Comparison:
                 return False
             right = Apply("neg", (right,))
         return self._values(left, right)
-
-
-def _step(value: Fraction) -> Fraction | None:
-    """One in the last place that a decimal number shows; ``None`` if it is no decimal number of a sane length."""
-    step = Fraction(1)
-    for _ in range(_MOST_PLACES):
-        if (value / step).denominator != 1:
-            step /= 10
-        elif value and value.denominator == 1 and (value / (10 * step)).denominator == 1:
-            step *= 10
-        else:
-            return step
-    return None
 
 
 def _is_choice(node: Node) -> bool:

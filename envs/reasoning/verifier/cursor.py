@@ -25,6 +25,10 @@ class Cursor(ABC):
         self.depth = 0
         self.bars = 0
         """How many |…| are open."""
+        self.mixed_at = -1
+        """Where the last mixed number ended."""
+        self.alternatives: Node | None = None
+        """The values last read with "or" between them."""
         self.angle = False
         """Whether this is the argument of a trigonometric function, in which a degree sign belongs to its number."""
 

@@ -8,7 +8,15 @@ from typing import NamedTuple
 
 from .evaluate import Evaluator
 from .numerics import Undefined, Value, close_to, context, is_real, precision, symbols, to_mp
-from .points import rounding_points, rounds_symbols, sample_point, stand_for_whole_numbers
+from .points import (
+    counted_symbols,
+    counting_points,
+    has_branches,
+    rounding_points,
+    rounds_symbols,
+    sample_point,
+    stand_for_whole_numbers,
+)
 from .tokens import TooComplex
 from .tree import Apply, Constant, Node
 
@@ -20,8 +28,10 @@ _FIRST = 80
 _MOST_DIGITS = 6000
 _MANY_DIGITS = 400
 _SPARE = 60
+_LARGEST_TOLERANCE = 1e-20
 _POINTS = 4
 _FEWEST_ROUNDING_POINTS = 10
+_FEWEST_COUNTING_POINTS = 10
 
 Pair = Callable[[], tuple[Value, Value]]
 Point = Callable[[], dict[str, Value]]
@@ -29,6 +39,10 @@ Point = Callable[[], dict[str, Value]]
 
 class _OneSided(Exception):
     """At this point only one of two expressions has a value."""
+
+
+class _Pole(Undefined):
+    """Numbers grow with the digits they are computed to: ``\\tan 90^\\circ``, whose value is nothing but rounding error."""
 
 
 class _Difference(NamedTuple):
@@ -71,6 +85,9 @@ class Equality(Evaluator):
                 if agreed < _FEWEST_ROUNDING_POINTS:
                     raise Undefined("defined at too few points")
                 return True
+        counted = sorted(counted_symbols(left) | counted_symbols(right))
+        if counted:
+            return self._equal_where_counted(left, right, counted, sorted(names - set(counted)))
         agreed = 0
         real_alone = not (_holds_i(left) or _holds_i(right))
         for number in range(_POINTS + 2):
@@ -80,8 +97,34 @@ class Equality(Evaluator):
                 return False
             agreed += same is True
             if agreed == _POINTS:
-                return True
+                break
         if agreed < 2:
+            raise Undefined("defined at too few points")
+        if has_branches(left) or has_branches(right):
+            for place in ("small", "large"):
+                for number in range(2):
+                    sample = self._sample(sorted(names), number, (left, right), place)
+                    same = self._agree_at(left, right, sample)
+                    if same is False and not (real_alone and self._neither_is_real(left, right, sample)):
+                        return False
+        return True
+
+    def _equal_where_counted(self, left: Node, right: Node, counted: list[str], others: list[str]) -> bool:
+        """Compare at whole numbers where ``n!`` and the like have a value. Of two, ``\\binom{n}{k}`` has one where ``(n-k)!`` has none."""
+        agreed = 0
+        for number, point in enumerate(counting_points(counted)):
+
+            def here(number: int = number, point: dict[str, Value] = point) -> dict[str, Value]:
+                return {**sample_point(others, number), **point}
+
+            with precision(_FIRST):
+                defined = [self._at(node, here()) is not None for node in (left, right)]
+            if not all(defined) and (len(counted) > 1 or not any(defined)):
+                continue
+            if not self._agree_at(left, right, here):
+                return False
+            agreed += 1
+        if agreed < _FEWEST_COUNTING_POINTS:
             raise Undefined("defined at too few points")
         return True
 
@@ -128,12 +171,20 @@ class Equality(Evaluator):
             found = self._difference(pair, found.needed)
         if found.exact:
             return bool(found.size == 0)
+        # a comparison that did not come to rest has met such numbers, or small ones (\sin \pi), which do no harm
+        if found.largest + _SPARE - 15 > found.digits:
+            raise _Pole
         ten = context.mpf(10)
         if found.size > max(ten ** (found.largest + 30 - found.digits), found.scale * ten**-10):
             return False
         finer = self._difference(pair, 2 * found.digits)
-        shrunk = found.size * ten ** (15 - found.digits)
-        return bool(finer.size <= max(ten ** (found.largest + 30 - finer.digits), shrunk))
+        if finer.largest > found.largest + 2:
+            raise _Pole
+        tolerance = max(ten ** (found.largest + 30 - finer.digits), found.size * ten ** (15 - found.digits))
+        # whatever was computed, no answer may make up for a difference that can be seen
+        if tolerance > _LARGEST_TOLERANCE:
+            raise _Pole
+        return bool(finer.size <= tolerance)
 
     def _difference(self, pair: Pair, digits: int) -> _Difference:
         if digits > 2 * _MOST_DIGITS:
@@ -164,7 +215,7 @@ class Equality(Evaluator):
 
         try:
             return self._agree(pair)
-        except _OneSided:
+        except (_OneSided, _Pole):
             return False
         except Undefined:
             return None
@@ -194,14 +245,14 @@ class Equality(Evaluator):
         except Undefined:
             return None
 
-    def _sample(self, names: list[str], number: int, nodes: tuple[Node, ...]) -> Point:
+    def _sample(self, names: list[str], number: int, nodes: tuple[Node, ...], place: str = "") -> Point:
         """A point to sample at: one near ±1 where high powers would need many digits at the usual one."""
 
         def digits(near_one: bool) -> int:
             with precision(_FIRST):
                 self.largest = self.smallest = 0
                 try:
-                    point = sample_point(names, number, near_one)
+                    point = sample_point(names, number, near_one, place)
                     for node in nodes:
                         self._at(node, point)
                 except TooComplex:
@@ -212,7 +263,7 @@ class Equality(Evaluator):
 
         usual = digits(False)
         near_one = usual > _MANY_DIGITS and digits(True) < usual
-        return lambda: sample_point(names, number, near_one)
+        return lambda: sample_point(names, number, near_one, place)
 
     # ---------------------------------------------------------------- values that are kept
     def real(self, node: Node) -> Value:
@@ -223,9 +274,17 @@ class Equality(Evaluator):
         :raises Undefined: if it is not real, not finite, or holds symbols
         """
         with precision(DIGITS):
+            self.largest = self.smallest = 0
             value = self.value(node, {})
             if isinstance(value, Fraction):
                 return value
+            found = self.largest
+            if found * 0.30103 > _CLOSE - 15:
+                with precision(2 * DIGITS):
+                    self.largest = 0
+                    self.value(node, {})
+                if self.largest > found + 7:
+                    raise _Pole
             if not is_real(value) and abs(value.imag) > context.mpf(10) ** -_CLOSE * abs(value):
                 raise Undefined("not real")
             return value if is_real(value) else value.real

@@ -144,6 +144,7 @@ class Evaluator:
             return abs(first)
         if op.startswith("call:"):
             # an unknown function: some fixed smooth function of its arguments, so that f(x) = f(x) and f(x) ≠ f(2x)
+            self.spend(300, _DEAR)
             phase = context.mpf(zlib.crc32(op.encode()) % 997)
             for k, value in enumerate(values):
                 phase += to_mp(value) * (13 + 7 * k) / 10
@@ -216,7 +217,10 @@ class Evaluator:
         if (exponent != 0 and context.mag(exponent) > 17) or abs(exponent) * size > MAX_BITS:
             raise TooComplex("a power too large")
         if whole is not None:
-            self.spend(60)
+            if is_real(base):
+                self.spend(60)
+            else:
+                self.spend(300, _DEAR)
             return base**whole
         self.spend(150, _DEAR)
         return base**exponent

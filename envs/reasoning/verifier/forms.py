@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .names import assignment
+from collections.abc import Sequence
+
+from .names import assignment, in_given_order
 from .tree import Apply, Items, Matrix, Node, Relation, Symbol
 
 UNORDERED = ("list", "set")
@@ -19,18 +21,33 @@ def expand_signs(node: Node) -> Node:
         return Items("list", (_with_sign(node, True), _with_sign(node, False)))
     if isinstance(node, Items) and node.kind in UNORDERED:
         items: list[Node] = []
+        if in_given_order(node.items):
+            # x = 0, y = ±1: the list is of names, not of values
+            return node
         for item in node.items:
             expanded = expand_signs(item)
-            assigned = assignment(expanded) if isinstance(expanded, Relation) and expanded != item else None
-            if assigned is not None and isinstance(assigned[1], Items):
+            if isinstance(expanded, Relation) and expanded != item:
                 # x = 0, x = ±2
-                items += [Relation(("=",), (assigned[0], value)) for value in assigned[1].items]
+                items += spread(expanded)
             else:
                 items += expanded.items if isinstance(expanded, Items) and expanded.kind == "list" else [expanded]
         return Items(node.kind, tuple(items))
     if isinstance(node, Relation) and any(_has_sign(member) for member in node.members):
         return Relation(node.ops, tuple(expand_signs(member) for member in node.members))
     return node
+
+
+def spread(item: Node) -> Sequence[Node]:
+    """
+    Turn ``x = ±2`` into ``x = 2`` and ``x = -2``.
+
+    :param item: member of a list
+    """
+    item = expand_signs(item)
+    assigned = assignment(item) if isinstance(item, Relation) else None
+    if assigned is None or not isinstance(assigned[1], Items) or assigned[1].kind != "list":
+        return [item]
+    return [Relation(("=",), (assigned[0], value)) for value in assigned[1].items]
 
 
 def with_factor_inside(node: Node) -> Node:

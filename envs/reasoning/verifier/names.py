@@ -10,8 +10,9 @@ from .tree import Apply, Constant, Items, Node, Number, Relation, Symbol
 
 _LETTERS = (Constant("e"), Constant("i"))
 """Constants that may be letters of a name."""
-_POLAR = (("r", "theta", "phi"), ("rho", "theta", "phi"))
-"""Names of coordinates whose usual order is not the alphabetical one."""
+_USUAL_ORDERS = (("r", "theta", "phi"), ("rho", "theta", "phi"), ("m", "b"), ("m", "c"), ("n", "k"), ("n", "r"))
+"""Names whose usual order is not the alphabetical one: polar coordinates, slope and intercept, n over k."""
+_UNKNOWNS = ("x", "z", "t", "lambda")
 _MINUS_ONE = Apply("neg", (Number(Fraction(1)),))
 
 
@@ -85,6 +86,8 @@ def assignment(node: Relation) -> tuple[Node, Node] | None:
         simple = isinstance(name, Symbol) or (isinstance(name, Items) and is_name(name))
         if applied or (simple and not (symbols_of(name) & symbols_of(value))):
             return name, value
+        if is_run_of_capitals(name) and not symbols_of(value):
+            return name, value
     return None
 
 
@@ -121,7 +124,7 @@ def coordinates(items: Sequence[Node]) -> list[Node] | None:
     pairs = [pair for pair in named if pair is not None]
     if {letter for letter, *_ in names} <= {"x", "y", "z"}:
         pairs.sort(key=lambda pair: pair[0])
-    elif names != sorted(names) and tuple(letter for letter, *_ in names) not in _POLAR:
+    elif names != sorted(names) and tuple(letter for letter, *_ in names) not in _USUAL_ORDERS:
         return None
     return [value for _, value in pairs]
 
@@ -147,7 +150,83 @@ def in_given_order(items: Sequence[Node]) -> bool:
     """
     assigned = [assignment(item) if isinstance(item, Relation) else None for item in items]
     names = [pair[0] for pair in assigned if pair is not None]
-    return len(names) == len(items) and len(set(names)) > 1
+    return len(names) == len(items) and len(set(names)) > 1 and not unknown_of(items)
+
+
+def unknown_of(items: Sequence[Node]) -> str:
+    """
+    Give the unknown whose values these are, where they are numbered from 1: ``x_1 = 1, x_2 = -2``. Of other letters the number says
+    more: ``a_1`` and ``a_2`` are terms of a sequence.
+
+    :param items: members of a list
+    :return: the letter, or an empty string
+    """
+    names = set(_assigned_names(items))
+    for letter in _UNKNOWNS:
+        if names == {f"{letter}_{k + 1}" for k in range(len(items))}:
+            return letter
+    return ""
+
+
+def may_be_values_of(unknown: str, items: Sequence[Node]) -> bool:
+    """
+    Tell whether items have no names, or are all values of one unknown. Numbered ones keep their numbers: ``x_1`` and ``x_2`` may be the
+    unknowns of a system.
+
+    :param unknown: a letter
+    :param items: members of a list
+    """
+    relations = sum(isinstance(item, Relation) for item in items)
+    names = _assigned_names(items)
+    return len(names) == relations and set(names) <= {unknown}
+
+
+def _assigned_names(items: Sequence[Node]) -> list[str]:
+    assigned = [assignment(item) if isinstance(item, Relation) else None for item in items]
+    return [pair[0].name for pair in assigned if pair is not None and isinstance(pair[0], Symbol)]
+
+
+def with_their_names(names: Node, values: Node) -> Items | None:
+    """
+    Turn ``(a, b) = (1, 2)`` into the list ``a = 1, b = 2``.
+
+    :param names: a tuple of names
+    :param values: what they are equal to
+    :return: ``None`` where that is no tuple or list of as many values without names
+    """
+    if not isinstance(names, Items) or not isinstance(values, Items) or len(names.items) != len(values.items):
+        return None
+    if values.kind not in ("()", "list") or any(isinstance(value, Relation) for value in values.items):
+        return None
+    return Items("list", tuple(Relation(("=",), pair) for pair in zip(names.items, values.items, strict=True)))
+
+
+def same_name(left: Node, right: Node, turned: bool) -> bool:
+    """
+    Tell whether two names are the same.
+
+    :param left: a name
+    :param right: another
+    :param turned: whether ``BA`` is ``AB``, as the length of a segment is; a vector or a product of matrices is not
+    """
+    if left == right or not turned:
+        return left == right
+    if not isinstance(left, Apply) or not isinstance(right, Apply) or len(left.args) != 2:
+        return False
+    return is_run_of_capitals(left) and is_run_of_capitals(right) and left.args == right.args[::-1]
+
+
+def is_run_of_capitals(node: Node) -> bool:
+    """
+    Tell whether this is a name such as ``AB``: a segment, and no product that an equation is about, as ``xy = 6`` is.
+
+    :param node: the tree before an equals sign
+    """
+    return (
+        isinstance(node, Apply)
+        and node.op == "mul"
+        and all(isinstance(factor, Symbol) and len(factor.name) == 1 and factor.name.isupper() for factor in node.args)
+    )
 
 
 def _named(item: Relation) -> tuple[tuple[str, int, str], Node] | None:

@@ -15,7 +15,7 @@ from .atoms import Atoms
 from .cursor import MAX_ITEMS
 from .tokens import Token, TooComplex, Unreadable, tokenize
 from .tree import Apply, Constant, Items, Labelled, Node, Number, Quantity, Relation, SetOp, Symbol
-from .units import MULTIPLIERS, Unit, canonical_unit
+from .units import DEGREE, MULTIPLIERS, Unit, canonical_unit
 
 _CHOICES = frozenset("ABCDEF")
 _CONDITIONS = frozenset({"<", "<=", ">", ">=", "!=", "in", "="})
@@ -122,7 +122,12 @@ class _Parser(Atoms):
                 raise TooComplex(f"more than {MAX_ITEMS} items")
         if len(items) == 1:
             return items[0]
-        return _joined_conditions(items, connectives) or Items("list", tuple(items))
+        conditions = _joined_conditions(items, connectives)
+        if conditions is None and "or" in connectives:
+            # alternatives have no order: "2 or 4" is no point and no interval
+            self.alternatives = Items("set", tuple(items))
+            return self.alternatives
+        return conditions or Items("list", tuple(items))
 
     def stacked(self, upper: Node) -> Node:
         """``{a \\over b}`` and ``{n \\choose k}``: TeX sets all that stands before the command above all that follows."""
@@ -200,6 +205,13 @@ class _Parser(Atoms):
             return Quantity(Apply("neg", (value,)) if negative else value, (("dollar", 1),))
         value = self.sum()
         value, unit = self.unit_behind(value)
+        while unit == DEGREE and (self.is_op("+") or self.is_op("-")):
+            # 180° - 120°
+            negative = self.next().value == "-"
+            term, unit = self.unit_behind(self.product())
+            if unit != DEGREE:
+                raise Unreadable("degrees and something else in a sum")
+            value = Apply("add", (value, Apply("neg", (term,)) if negative else term))
         return Quantity(value, unit) if unit else value
 
     def unit_behind(self, value: Node) -> tuple[Node, Unit]:

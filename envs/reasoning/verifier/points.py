@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Iterator
 from fractions import Fraction
@@ -15,16 +16,18 @@ _WHOLE_LETTERS = frozenset("nmkjNMK")
 _MOST_POINTS = 240
 _MOST_CONSTANTS = 5
 _LARGEST_CONSTANT = 10**6
+_BRANCHING = ("sqrt", "root", "abs", "ln", "log", "log10")
 _LARGE = (997, 12_345, 1_000_003, 1_000_000_007)
 
 
-def sample_point(names: list[str], number: int, near_one: bool = False) -> dict[str, Value]:
+def sample_point(names: list[str], number: int, near_one: bool = False, place: str = "") -> dict[str, Value]:
     """
     Give every symbol a value: fixed irrational numbers, all positive at even points, of mixed sign at odd ones.
 
     :param names: the symbols
     :param number: which point
     :param near_one: stay between 1 and 1.3, where high powers are numbers of few digits
+    :param place: ``"small"`` for numbers below 1, ``"large"`` for numbers around 10
     """
     point: dict[str, Value] = {}
     for k, name in enumerate(names):
@@ -32,6 +35,8 @@ def sample_point(names: list[str], number: int, near_one: bool = False) -> dict[
         value = context.sqrt(context.mpf(seed % 99991 + 7)) / 97 + context.mpf(k + 1) / 7
         if near_one:
             value = 1 + value / (17 + 2 * k)
+        elif place:
+            value = value / (4 + k) if place == "small" else value + 8
         point[name] = -value if number % 2 and (k + number // 2) % 2 == 0 else value
     return point
 
@@ -79,7 +84,18 @@ def rounding_points(names: list[str], left: Node, right: Node) -> list[dict[str,
             draw = zlib.crc32(f"{name}|{number}".encode()) % (12 * span)
             point[name] = Fraction(1 + draw % span) if whole or number % 2 else Fraction(draw - 4 * span, 12)
         points.append(point)
-    return points
+    return points + list(_directed_points(names, constants))
+
+
+def _directed_points(names: list[str], constants: list[int]) -> Iterator[dict[str, Value]]:
+    """Points around the multiples of constants, at which a floor of a sum, a difference or a product jumps."""
+    for k, constant in enumerate(constants):
+        for residue in (-2, -1, 0, 1):
+            # all but one symbol are 1, so that products jump too
+            for chosen in names[:2]:
+                yield {name: Fraction(2 * constant + residue if name == chosen else 1) for name in names}
+            others = {name: Fraction(2 + 3 * k + j) for j, name in enumerate(names[1:])}
+            yield {**others, names[0]: Fraction(residue) - sum(others.values()) + constant * (2 + sum(others.values()))}
 
 
 def _jumps(constants: list[int], whole: bool) -> Iterator[Fraction]:
@@ -102,5 +118,87 @@ def _constants(node: Node) -> Iterator[int]:
             if 1 < part <= _LARGEST_CONSTANT:
                 yield part
     elif isinstance(node, Apply):
+        whole = _small_whole(node)
+        if whole is not None and 1 < abs(whole) <= _LARGEST_CONSTANT:
+            yield abs(whole)
         for argument in node.args:
             yield from _constants(argument)
+
+
+def _small_whole(node: Node) -> int | None:
+    """The value of ``3^5`` or ``6!`` where that is a whole number of moderate size."""
+    if isinstance(node, Number):
+        return node.value.numerator if node.value.denominator == 1 and abs(node.value) <= _LARGEST_CONSTANT else None
+    if not isinstance(node, Apply) or node.op not in ("pow", "factorial", "mul", "neg"):
+        return None
+    values = [_small_whole(argument) for argument in node.args]
+    wholes = [value for value in values if value is not None]
+    if len(wholes) < len(values):
+        return None
+    first = wholes[0]
+    if node.op == "neg":
+        return -first
+    if node.op == "factorial":
+        return math.factorial(first) if 0 <= first < 10 else None
+    if node.op == "pow":
+        return first ** wholes[1] if 0 <= wholes[1] <= 20 else None
+    product = 1
+    for value in wholes:
+        product *= value
+        if abs(product) > _LARGEST_CONSTANT:
+            return None
+    return product
+
+
+def has_branches(node: Node) -> bool:
+    """
+    Tell whether an expression holds a root, a logarithm or the like, so that another one may agree with it on a part of the line only.
+
+    :param node: a tree
+    """
+    if not isinstance(node, Apply):
+        return False
+    if node.op in _BRANCHING or node.op.startswith("arc"):
+        return True
+    if node.op == "pow" and not (isinstance(node.args[1], Number) and node.args[1].value.denominator == 1):
+        return True
+    return any(has_branches(argument) for argument in node.args)
+
+
+def counted_symbols(node: Node) -> frozenset[str]:
+    """
+    Collect the symbols that must be whole numbers: in ``n!``, in ``\\binom{n}{k}``, and the letters for whole numbers in ``(-1)^n``.
+
+    :param node: a tree
+    """
+    if not isinstance(node, Apply):
+        return frozenset()
+    if node.op == "factorial" or (node.op == "binom" and symbols(node.args[1])):
+        return symbols(node)
+    if node.op == "pow" and _is_negative(node.args[0]):
+        names = symbols(node.args[1])
+        if stand_for_whole_numbers(names):
+            return names
+    return frozenset().union(*(counted_symbols(argument) for argument in node.args))
+
+
+def _is_negative(node: Node) -> bool:
+    return isinstance(node, Apply) and node.op == "neg" and isinstance(node.args[0], Number)
+
+
+def counting_points(counted: list[str]) -> Iterator[dict[str, Value]]:
+    """
+    Give whole numbers to symbols that count, of two symbols each the larger one at some points.
+
+    :param counted: such symbols
+    """
+    if len(counted) == 1:
+        yield from ({counted[0]: Fraction(k)} for k in range(1, 17))
+        return
+    for number in range(64):
+        yield {
+            name: Fraction(
+                1 + number % 8 if k == 0 else 1 + number // 8 if k == 1 else 1 + zlib.crc32(f"{name}{number}".encode()) % 6
+            )
+            for k, name in enumerate(counted)
+        }

@@ -70,9 +70,11 @@ _TOKEN = re.compile(
     re.ASCII,
 )
 
+_SPACES = (r"\,", r"\;", r"\:", r"\ ", r"\!")
 _INVISIBLE = word_set(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits nolimits quad qquad "
-    "hfill boxed mathopen mathclose middle thinspace medspace thickspace space allowbreak nobreak hspace vspace"
+    "hfill boxed mathopen mathclose middle thinspace medspace thickspace space allowbreak nobreak hspace vspace "
+    "tiny small normalsize large Large LARGE huge Huge color textcolor"
 )
 _SAME_COMMAND = {
     "dfrac": "frac", "tfrac": "frac", "cfrac": "frac", "dbinom": "binom", "tbinom": "binom", "leq": "le", "geq": "ge", "leqslant": "le",
@@ -122,11 +124,26 @@ def tidy(text: str) -> str:
         text = emphasised.group(2).strip()
     text = re.sub(r"(?<![a-zA-Z\\])np\.log(?![a-z0-9])", "ln", text)
     text = re.sub(r"(?<![a-zA-Z\\])np\.(?=[a-z])", "", text)
-    text = re.sub(r"(?:(?<!\\left)(?<!\\right)\.|\\\.|。)$", "", text).rstrip()
+    text = _without_tail(text)
+    text = re.sub(r"(?:(?<!\\left)(?<!\\right)\.|\\\.|。)$", "", text)
+    text = _without_tail(text)
     text = _THOUSANDS_MARK.sub("", text)
     if _GROUPED_BY_SPACE.match(text):
         text = text.replace(" ", "")
     return text
+
+
+def _without_tail(text: str) -> str:
+    """Drop the commas, semicolons and spaces at the end, each of one or two characters, so that this takes linear time."""
+    end = len(text)
+    while end:
+        if text[end - 2 : end] in _SPACES or (text[end - 1] == "\\" and text[end - 2 : end] != r"\\"):
+            end -= 2 if text[end - 2 : end] in _SPACES else 1
+        elif text[end - 1] in " \t\n~,;":
+            end -= 1
+        else:
+            break
+    return text[:end]
 
 
 def without_grouping_commas(text: str) -> str:
@@ -233,7 +250,7 @@ def _scan(text: str, tokens: list[Token], in_text: bool, depth: int) -> None:
                 tokens.append(Token("cmd" if value.isalnum() else "op", value, spaced))
             elif value in ("left", "right", "middle") and text[position : position + 1] == ".":
                 position += 1
-            elif value in ("hspace", "vspace"):
+            elif value in ("hspace", "vspace", "color", "textcolor"):
                 position = _argument(text, position)[1]
         elif kind == "pair":
             if value in (r"\{", r"\}", r"\|"):
@@ -252,6 +269,9 @@ def _scan(text: str, tokens: list[Token], in_text: bool, depth: int) -> None:
             continue
         elif kind == "letters":
             _scan_letters(value, tokens, spaced, in_text)
+        elif value == "!=" and not spaced and tokens and (tokens[-1].kind == "num" or tokens[-1].value in (")", "}")):
+            # 5!=120
+            tokens += [Token("op", "!"), Token("op", "=")]
         elif kind == "stars":
             value = {"**": "^", "<=": "le", ">=": "ge", "!=": "ne", "==": "="}[value]
             tokens.append(Token("cmd" if value.isalpha() else "op", value, spaced))
@@ -290,6 +310,9 @@ def _argument(text: str, position: int) -> tuple[str, int]:
 def _scan_text_command(command: str, content: str, tokens: list[Token], spaced: bool, depth: int) -> None:
     """Append what a ``\\text{…}``-like command holds: a symbol, words, or mathematics set upright."""
     content = content.strip().strip("~").strip()
+    if re.search(r"[a-zA-Z]{2}\.$|^[a-zA-Z]\.$", content):
+        # "students.", "B."
+        content = content[:-1]
     if command in ("mathbb", "mathcal", "mathscr", "mathfrak"):
         tokens.append(Token("letter", f"{command}:{content}" if content.isalpha() else content, spaced))
         return

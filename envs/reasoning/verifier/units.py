@@ -86,14 +86,13 @@ _NEVER_UNITS = word_set(
     "different unknown random some all every each both "
     "ones tens dozens scores googol googols googolplex lakh lakhs crore crores myriad myriads grand bn mn tn mille permil permille "
     "promille basis bps bp repeating recurring doubled tripled quadrupled halved tenths inverted negated rounded truncated conjugate "
-    "complement halfs wholes quadruple approx roughly nearly almost"
+    "complement halfs wholes quadruple approx roughly nearly almost mil mils doz dz nil invalid rejected impossible untrue"
 )
-_ENDINGS_OF_NUMBERS = re.compile(r"(?<=\w)(?:th|ths|illion|illions|fold)$")
-"""Of fractions (``sevenths``), large numbers (``quadrillion``) and multiples (``tenfold``)."""
-_END_LIKE_NUMBERS = word_set(
-    "month months width widths depth depths length lengths breadth breadths bath baths path paths tooth moth moths birth births death "
-    "deaths youth youths strength growth earth cloth cloths booth booths mouth mouths teeth north south"
+_NUMBER_WORDS = re.compile(
+    r"(?:\w*(?:four|fif|six|seven|eigh|nin|ten|eleven|twelf|teen|tie|hundred|thousand|illion|zero)|[nkm])ths?"
+    r"|\w*illions?|\w+fold|ths"
 )
+"""Fractions (``sevenths``), large numbers (``quadrillion``) and multiples (``tenfold``)."""
 
 Unit = tuple[tuple[str, int], ...]
 """Canonical unit: names with their powers, sorted."""
@@ -114,7 +113,8 @@ def canonical_unit(words: list[tuple[str, int]]) -> Unit | None:
         return None
     for k, (word, power) in enumerate(words):
         lower = word.lower()
-        if lower in _NEVER_UNITS or len(word) > 24 or (_ENDINGS_OF_NUMBERS.search(lower) and lower not in _END_LIKE_NUMBERS):
+        # M is a million as often as it is mol per litre
+        if word == "M" or lower in _NEVER_UNITS or len(word) > 24 or _NUMBER_WORDS.fullmatch(lower):
             return None
         if lower == "per" and [name.lower() for name, _ in words[k + 1 : k + 2]] == ["cent"]:
             word, lower = "percent", "percent"
@@ -136,4 +136,6 @@ def canonical_unit(words: list[tuple[str, int]]) -> Unit | None:
             )
             powers[name] += sign * power * pending
             pending, sign = 1, 1
+    if powers.get("percent", 1) != 1:
+        return None
     return tuple(sorted((name, power) for name, power in powers.items() if power))
