@@ -102,7 +102,8 @@ class Atoms(Arithmetic):
                 self.at += 1
                 argument = self.list_of_values()
                 self.expect(")")
-                return Apply(f"call:{name}", argument.items if isinstance(argument, Items) else (argument,))
+                several = isinstance(argument, Items) and argument.kind == "list"
+                return Apply(f"call:{name}", argument.items if several else (argument,))  # type: ignore[union-attr]
         return Symbol(name)
 
     def sum_of_letters_follows(self) -> bool:

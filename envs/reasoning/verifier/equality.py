@@ -32,6 +32,8 @@ _LARGEST_TOLERANCE = 1e-20
 _POINTS = 4
 _FEWEST_ROUNDING_POINTS = 10
 _FEWEST_COUNTING_POINTS = 10
+_SMALL = 100
+"""A gold that has a value at coordinates below this is not too complex there, and neither is what equals it."""
 
 Pair = Callable[[], tuple[Value, Value]]
 Point = Callable[[], dict[str, Value]]
@@ -74,6 +76,9 @@ class Equality(Evaluator):
         names = symbols(left) | symbols(right)
         if not names:
             return self._agree(lambda: (self.value(left, {}), self.value(right, {})))
+        if names > symbols(left) and (rounds_symbols(right) or counted_symbols(right)):
+            # symbols that the gold has not would choose the points at which it is looked at
+            return False
         if rounds_symbols(left) or rounds_symbols(right):
             agreed = 0
             for point in rounding_points(sorted(names), left, right):
@@ -85,7 +90,9 @@ class Equality(Evaluator):
                 if agreed < _FEWEST_ROUNDING_POINTS:
                     raise Undefined("defined at too few points")
                 return True
-        counted = sorted(counted_symbols(left) | counted_symbols(right))
+        own = counted_symbols(left)
+        # a letter that is no whole number by custom is one only if the gold says so
+        counted = sorted(own | {name for name in counted_symbols(right) if stand_for_whole_numbers(frozenset({name}))})
         if counted:
             return self._equal_where_counted(left, right, counted, sorted(names - set(counted)))
         agreed = 0
@@ -119,7 +126,10 @@ class Equality(Evaluator):
 
             with precision(_FIRST):
                 defined = [self._at(node, here()) is not None for node in (left, right)]
-            if not all(defined) and (len(counted) > 1 or not any(defined)):
+            if not any(defined):
+                continue
+            if len(counted) > 1 and (not defined[0] or (not defined[1] and self._vanishes(left, here))):
+                # the binomial of k > n is 0, and the quotient of factorials has no value; nothing else may be missing
                 continue
             if not self._agree_at(left, right, here):
                 return False
@@ -227,7 +237,24 @@ class Equality(Evaluator):
         except TooComplex:
             if self.work < 0:
                 raise
+            if all(abs(value) < _SMALL for value in point.values()) and not self._too_complex_at(left, point):
+                # where the gold is simple, what is too complex is something else
+                return False
             return None
+
+    def _too_complex_at(self, node: Node, point: dict[str, Value]) -> bool:
+        try:
+            with precision(_FIRST):
+                self._at(node, point)
+        except TooComplex:
+            if self.work < 0:
+                raise
+            return True
+        return False
+
+    def _vanishes(self, node: Node, point: Point) -> bool:
+        with precision(_FIRST):
+            return bool(self._at(node, point()) == 0)
 
     def _neither_is_real(self, left: Node, right: Node, point: Point) -> bool:
         """Whether a point lies outside the reals for both expressions, where the branches of roots may differ: √(a/b) and √a/√b."""

@@ -141,7 +141,8 @@ def _small_whole(node: Node) -> int | None:
     if node.op == "factorial":
         return math.factorial(first) if 0 <= first < 10 else None
     if node.op == "pow":
-        return first ** wholes[1] if 0 <= wholes[1] <= 20 else None
+        # of a power of a power nothing is left to interrupt
+        return first ** wholes[1] if 0 <= wholes[1] <= 20 and abs(first) <= _LARGEST_CONSTANT else None
     product = 1
     for value in wholes:
         product *= value

@@ -117,6 +117,57 @@ def test_chains_that_are_false(answer: str, gold: str) -> None:
     assert not accepts(answer, gold)
 
 
+N_GOLDS = [
+    "1",
+    "n",
+    "n^2",
+    "n!",
+    "2^{n-1}",
+    r"\frac{n(n+1)}2",
+    r"\binom{2n-1}{n}",
+    r"\lfloor\frac{n+1}{2}\rfloor",
+    "(-1)^{n+1}",
+    r"\sqrt n",
+]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        # too complex, or without a value, at all points but those where it is right
+        r"1+0\lfloor m\rfloor\cdot 2^{20000n}", r"1+0\lfloor n\rfloor\cdot 2^{20000n}", "1+0a!b!(1-n)!", "n+0(2-n)!m!", "1+0(1-n)!",
+        r"n+0\lfloor\frac m3+\frac m5\rfloor\cdot2^{20000n}",
+    ],
+)  # fmt: skip
+def test_an_answer_is_right_for_no_more_than_one_gold(answer: str) -> None:
+    assert sum(accepts(answer, gold) for gold in N_GOLDS) <= 1
+    assert not accepts(f"(1,{answer})", "(1,n^2)")
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        (r"2^n+0\lfloor n\rfloor\cdot2^{1900n}+(n-1)(n-2)(n-3)(n-4)(n-5)(n-6)(n-7)(n-8)(n-9)(n-10)(n-11)", "2^n"),
+        ("|x|+0x!", "x"), (r"\sqrt{x^2}+0\binom9x", "x"), (r"x\cos(2\pi x)+0x!", "x"), ("1+0x!", r"\cos(2\pi x)"),
+        ("3+0a!b!(x-3)!(3-x)!", "x"), ("3+0a!b!(x-3)!(3-x)!", "|x|"), ("x+y-y+1", "x"),
+    ],
+)  # fmt: skip
+def test_points_are_the_golds_and_not_the_answers(answer: str, gold: str) -> None:
+    assert not accepts(answer, gold)
+
+
+def test_powers_of_powers_take_no_time() -> None:
+    began = time.process_time()
+    assert not accepts(r"\lfloor n\rfloor+((((((10)^{20})^{20})^{20})^{20})^{20})^{20}", "n")
+    assert time.process_time() - began < 2.0
+
+
+@pytest.mark.parametrize("answer", [r"f(\emptyset)", r"f(\{\})", r"x=f(\emptyset)", r"g(\emptyset)+1", "f()", r"f(\{1,2\})"])
+@pytest.mark.parametrize("gold", ["5", "x", r"\frac12", "f(1,2)"])
+def test_a_set_is_no_list_of_arguments(answer: str, gold: str) -> None:
+    assert not accepts(answer, gold)
+
+
 @pytest.mark.parametrize(
     "words",
     [
