@@ -161,6 +161,7 @@ def evaluate(
     """
     if n_episodes < 1:
         raise ValueError(f"n_episodes must be at least 1, got {n_episodes}.")
+    seed = int(seed)  # neither Python's generator nor Gymnasium takes NumPy's numbers
     venv = make_evaluation_env(model, env, n_episodes, seed)
     with _generators_untouched(seed, model.action_space), _policy_untouched(model), _statistics_frozen(venv):
         try:
@@ -180,6 +181,7 @@ def make_evaluation_env(model: BaseAlgorithm, env: str | gym.Env | VecEnv, n_epi
     :param seed: of what the copies that an environment makes share, such as the order of problems
     :return: what :func:`evaluate` steps; an environment that is ready is returned as it is
     """
+    seed = int(seed)
     with _generators_untouched(seed, model.action_space):
         venv = _as_vec_env(env, n_episodes, seed)
         trained = model.get_vec_normalize_env()

@@ -48,7 +48,8 @@ class SequenceActorCritic(SequencePolicy):
     Makes an SB3 actor-critic policy a :class:`SequencePolicy`; a mixin that stands before it.
 
     The networks, initialisation, distributions and keyword arguments are SB3's. What differs: features extractors are not shared
-    unless asked for (a shared one is trained by the actor alone), and the critic has an optimizer of its own.
+    unless asked for, by ``policy_kwargs`` or by a policy class of SB3's kind (a shared one is trained by the actor alone), and the critic
+    has an optimizer of its own.
 
     A policy class of SB3's kind is honoured where it overrides ``_build_mlp_extractor``, ``get_distribution`` or
     ``_get_action_dist_from_latent``. Its own ``forward``, ``evaluate_actions`` or ``predict_values`` would be hidden by this class; to
@@ -66,14 +67,16 @@ class SequenceActorCritic(SequencePolicy):
     optimizer_kwargs: dict[str, Any]
     log_std: nn.Parameter
 
-    def __init__(self, *args: Any, share_features_extractor: bool = False, **kwargs: Any):
+    def __init__(self, *args: Any, share_features_extractor: bool | None = None, **kwargs: Any):
         try:
-            super().__init__(*args, share_features_extractor=share_features_extractor, **kwargs)
+            super().__init__(*args, share_features_extractor=bool(share_features_extractor), **kwargs)
         except TypeError as error:
             # a policy class of the user's may set it itself, or not know it
             if "'share_features_extractor'" not in str(error):
                 raise
             super().__init__(*args, **kwargs)
+            if share_features_extractor not in (None, self.share_features_extractor):
+                raise
 
     def _build(self, lr_schedule: Callable[[float], float]) -> None:
         if self.optimizer_class is th.optim.Adam and self.optimizer_kwargs == {"eps": 1e-5}:

@@ -218,7 +218,7 @@ def test_algorithms_that_draw_from_global_generators_are_not_disturbed(make, env
 
 def test_an_exploring_policy_is_evaluated_by_the_seed_alone():
     model = dqn().learn(200)
-    lengths = [evaluate(model, "CartPole-v1", 10, seed=seed).lengths.tolist() for seed in (3, 3, 4)]
+    lengths = [evaluate(model, "CartPole-v1", 10, seed=seed).lengths.tolist() for seed in (3, np.int64(3), 4)]
     assert lengths[0] == lengths[1] != lengths[2]
 
 

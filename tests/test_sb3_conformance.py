@@ -231,6 +231,12 @@ def test_policy_classes_that_decide_for_themselves(policy: type[ActorCriticPolic
     assert th.equal(parameters(SPPO.load(tmp_path / "model")), parameters(model))
 
 
+def test_what_is_asked_for_and_cannot_be_had_is_an_error() -> None:
+    env = dummy(partial(gym.make, "Pendulum-v1", max_episode_steps=5), 2)
+    with pytest.raises(TypeError, match="share_features_extractor"):
+        SPPO(Decided, env, n_episodes=4, policy_kwargs={"share_features_extractor": True})
+
+
 @every_algorithm
 def test_the_third_argument_is_the_learning_rate(make: Callable[..., SequenceAlgorithm]) -> None:
     model = make("MlpPolicy", dummy(partial(space_env, BOX), 2), 3e-4)

@@ -87,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     try:
         parser = build_parser(command)
-    except ImportError as error:
+    except ModuleNotFoundError as error:
+        if "--traceback" in words or not _is_missing(error):
+            raise
         print(f"sppo-rl {command}: {_with_extras(error)}", file=sys.stderr)
         return 1
     arguments = parser.parse_args(words)
@@ -102,6 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ImportError) as error:
         if isinstance(error, BrokenPipeError) and _nobody_reads():
             return 1
+        if isinstance(error, ImportError) and not _is_missing(error):
+            raise
         # what the user asked for cannot be, a run's numbers are not finite, a file cannot be written, or a package is not there: the
         # message says all there is
         if arguments.traceback:
@@ -111,6 +115,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nsppo-rl {command}: interrupted.", file=sys.stderr)
         return 130
+
+
+def _is_missing(error: ImportError) -> bool:
+    """Whether a package is not installed; else the error is one of the code's, here or in a user's environment."""
+    if isinstance(error, ModuleNotFoundError):
+        return (error.name or "").partition(".")[0] != "sppo_rl"
+    # Stable-Baselines3's and our own words for it
+    return "not installed" in str(error) or "pip install" in str(error)
 
 
 def _with_extras(error: ImportError) -> str:

@@ -6,6 +6,7 @@ import difflib
 import importlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any
 
 import gymnasium as gym
@@ -111,9 +112,9 @@ def check_seed(seed: int) -> int:
     :return: the same
     :raises UsageError: if it is not
     """
-    if not isinstance(seed, int) or not 0 <= seed <= LARGEST_SEED:
+    if not isinstance(seed, Integral) or isinstance(seed, bool) or not 0 <= seed <= LARGEST_SEED:
         raise UsageError(f"seed must be a whole number from 0 to {LARGEST_SEED}, got {seed!r}.")
-    return seed
+    return int(seed)
 
 
 def plain_id(env_id: str) -> str:

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
     import optuna
     from rl_zoo3.exp_manager import ExperimentManager
 
+REFUSED = "refused"
+"""Attribute of a trial that the constructor refused: its message."""
 ALGORITHMS = {algorithm.in_rl_zoo3: name for name, algorithm in TABLE.items() if algorithm.in_rl_zoo3 is not None}
 """Name in rl_zoo3 → name on this package's command line."""
 
@@ -196,6 +198,11 @@ def experiment_manager() -> type[ExperimentManager]:
                 raise
             except ValueError as error:
                 # of the constructor: rl_zoo3 itself prunes what fails while it learns
+                trial.set_user_attr(REFUSED, str(error))
+                done = [earlier for earlier in trial.study.trials if earlier.state.is_finished()]
+                if len(done) >= 2 and all(earlier.user_attrs.get(REFUSED) == str(error) for earlier in done):
+                    # not what is drawn is wrong, but what is given
+                    raise
                 print(f"Trial {trial.number} pruned: {error}")
                 raise optuna.TrialPruned(str(error)) from error
 

@@ -148,22 +148,6 @@ def test_a_pipe_to_another_process_that_breaks_is_reported(monkeypatch, capsys):
     assert capsys.readouterr().err == "sppo-rl envs: [Errno 32] Broken pipe\n"
 
 
-@pytest.mark.parametrize(
-    ("words", "package"),
-    [(["tune", "--env", CARTPOLE, "--trials", "1", "--episodes", "8"], "optuna"), (["envs"], "rich.console")],
-)
-def test_a_package_that_is_not_installed_is_named_with_its_extra(words, package, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delitem(sys.modules, f"sppo_rl.zoo.commands.{words[0]}", raising=False)
-    monkeypatch.setitem(sys.modules, package, None)
-    assert main(words) == 1
-    shown = capsys.readouterr().err
-    assert f"sppo-rl {words[0]}: " in shown
-    assert package in shown
-    assert "[zoo]" in shown
-    assert "Traceback" not in shown
-
-
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example(command, capsys):
     with pytest.raises(SystemExit) as status:

@@ -297,6 +297,12 @@ def test_a_trial_that_cannot_be_built_is_pruned(command, monkeypatch, capsys):
     assert dict(zip(trials.params_n_epochs, trials.state, strict=True)) == {0: "PRUNED", 1: "COMPLETE"}
 
 
+def test_what_no_trial_could_be_built_with_ends_the_search(command):
+    words = ("--algo", "sppo", "--env", CARTPOLE, "-n", "1000", "--n-trials", "20", "--n-evaluations", "1")
+    with pytest.raises(ValueError, match="max_episode_steps must be at least 1, got 0"):
+        command("train", "-optimize", "--no-optim-plots", *words, "-params", "max_episode_steps:0")
+
+
 def test_enjoy_plays_what_train_saved(command, capsys):
     command("train", "--algo", "sppo", "--env", CARTPOLE, "--n-timesteps", "1", "--eval-freq", "-1", "-params", "n_episodes:2")
     command("enjoy", "--algo", "sppo", "--env", CARTPOLE, "-f", "logs", "--no-render", "-n", "400")
