@@ -26,6 +26,8 @@ from sppo_rl.zoo.shipped.prior import actor_weights, prior_weights
 
 CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
 MOUNTAINCAR = "sppo_rl/MountainCar-v0"
+SEARCH = ("-n", "1000", "--n-trials", "4", "--n-evaluations", "1", "--eval-episodes", "1")
+"""A search of four trials, as short as they come."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -246,22 +248,8 @@ def test_a_trial_with_nan_losses_is_pruned(command, monkeypatch, capsys):
     ],
 )
 def test_a_search_draws_nothing_that_the_runs_settings_rule_out(command, algo, changes, drawn):
-    words = (
-        "--algo",
-        algo,
-        "--env",
-        CARTPOLE,
-        "-n",
-        "1000",
-        "--n-trials",
-        "4",
-        "--n-startup-trials",
-        "4",
-        "--n-evaluations",
-        "1",
-    )
-    words += ("--eval-episodes", "1", "--seed", "0", "-params", *changes)
-    folder = command("train", "-optimize", "--no-optim-plots", *words)
+    words = ("--algo", algo, "--env", CARTPOLE, *SEARCH, "--n-startup-trials", "4")
+    folder = command("train", "-optimize", "--no-optim-plots", *words, "--seed", "0", "-params", *changes)
     (report,) = (folder / "logs" / algo).glob("report_*.csv")
     trials = pd.read_csv(report)
     assert list(trials.state) == 4 * ["COMPLETE"]
@@ -276,20 +264,7 @@ def test_a_trial_that_cannot_be_built_is_pruned(command, monkeypatch, capsys):
         return {"n_epochs": trial.suggest_categorical("n_epochs", (0, 1))}
 
     monkeypatch.setitem(HYPERPARAMS_SAMPLER, "sppo", sample)
-    words = (
-        "--algo",
-        "sppo",
-        "--env",
-        CARTPOLE,
-        "-n",
-        "1000",
-        "--n-trials",
-        "4",
-        "--n-evaluations",
-        "1",
-        "--eval-episodes",
-        "1",
-    )
+    words = ("--algo", "sppo", "--env", CARTPOLE, *SEARCH)
     folder = command("train", "-optimize", "--no-optim-plots", *words, "--seed", "1", "-params", "n_episodes:2")
     assert re.search(r"Trial \d pruned: n_epochs must be at least 1, got 0", capsys.readouterr().out)
     (report,) = (folder / "logs" / "sppo").glob("report_*.csv")
@@ -298,7 +273,7 @@ def test_a_trial_that_cannot_be_built_is_pruned(command, monkeypatch, capsys):
 
 
 def test_what_no_trial_could_be_built_with_ends_the_search(command):
-    words = ("--algo", "sppo", "--env", CARTPOLE, "-n", "1000", "--n-trials", "20", "--n-evaluations", "1")
+    words = ("--algo", "sppo", "--env", CARTPOLE, *SEARCH)
     with pytest.raises(ValueError, match="max_episode_steps must be at least 1, got 0"):
         command("train", "-optimize", "--no-optim-plots", *words, "-params", "max_episode_steps:0")
 
