@@ -2,8 +2,8 @@
 
 Each gets the same number of trials of the same length in the search space of ``sppo-rl tune``, which is the same for what the algorithms
 share; the first trial is its starting point in ``hyperparams/``. The settings with the highest mean success at a trial's end are then
-trained with five other seeds. Beside them, on the same seeds, runs each algorithm from its starting point. What was done before is kept
-in ``--work``. The settings found are those of the package's own files (``sppo-rl tune --write``).
+trained with five other seeds. Beside them, on the same seeds, runs each algorithm from its starting point (not with --only-tuned). What
+was done before is kept in ``--work``. The settings found are those of the package's own files (``sppo-rl tune --write``).
 
     python benchmarks/tuned_comparison.py --trials 20 --tune-episodes 2000 --episodes 3000 --seeds 5
 """
@@ -29,14 +29,14 @@ from sppo_rl.zoo.results.rows import write_atomically
 from sppo_rl.zoo.running.runs import RunSpec
 from sppo_rl.zoo.settings.hyperparameters import read_entry
 
-TUNING_SEEDS, EVALUATION_EPISODES = 2, 200
+TUNING_SEEDS = 2
 FIRST_SEED = 100
 """Of the comparison: a trial's runs have seeds 0 and 1."""
 HERE = Path(__file__).resolve().parent
 STARTING_POINTS = HERE / "hyperparams"
 
 
-def best_settings(algo: str, env_id: str, episodes: int, trials: int, folder: Path) -> dict[str, Any]:
+def best_settings(algo: str, env_id: str, episodes: int, eval_episodes: int, trials: int, folder: Path) -> dict[str, Any]:
     """Do what is left of an algorithm's study; its best trial."""
     th.set_num_threads(1)
     specs = [
@@ -47,7 +47,7 @@ def best_settings(algo: str, env_id: str, episodes: int, trials: int, folder: Pa
             episodes=episodes,
             entry=read_entry(algo, env_id, STARTING_POINTS),
             eval_every=episodes,
-            eval_episodes=EVALUATION_EPISODES,
+            eval_episodes=eval_episodes,
         ).check()
         for seed in range(TUNING_SEEDS)
     ]
@@ -71,7 +71,14 @@ def main() -> int:
     parser.add_argument("--trials", type=int, default=20)
     parser.add_argument("--tune-episodes", type=int, default=2000, help="of each run of a trial")
     parser.add_argument("--episodes", type=int, default=3000, help="of each run of the comparison")
+    parser.add_argument("--eval-episodes", type=int, default=200, help="of an evaluation, sampled and greedy each")
+    parser.add_argument(
+        "--evaluations", type=int, default=10, help="of each run of the comparison, beside that of its beginning"
+    )
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--only-tuned", action="store_true", help="without the runs from the starting points: where the comparison has them"
+    )
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--work", type=Path, default=Path("runs/tuned_comparison"))
     parser.add_argument("--out", type=Path, default=HERE / "results" / "tuned_comparison")
@@ -81,6 +88,7 @@ def main() -> int:
         best_settings,
         env_id=arguments.env,
         episodes=arguments.tune_episodes,
+        eval_episodes=arguments.eval_episodes,
         trials=arguments.trials,
         folder=arguments.work / task / "studies",
     )
@@ -93,7 +101,7 @@ def main() -> int:
         json.dumps({**made, "env": arguments.env, "tuned": found}, indent=1) + "\n",
     )
     failed = 0
-    for kind in ("tuned", "as_in_the_file"):
+    for kind in ("tuned",) if arguments.only_tuned else ("tuned", "as_in_the_file"):
         specs = [
             RunSpec(
                 algo,
@@ -102,8 +110,8 @@ def main() -> int:
                 episodes=arguments.episodes,
                 overrides=found[algo]["hyperparameters"] if kind == "tuned" else {},
                 entry=read_entry(algo, arguments.env, STARTING_POINTS),
-                eval_every=arguments.episodes // 10,
-                eval_episodes=EVALUATION_EPISODES,
+                eval_every=arguments.episodes // arguments.evaluations,
+                eval_episodes=arguments.eval_episodes,
             ).check()
             for number in range(arguments.seeds)
             for algo in arguments.algos

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import tempfile
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +25,15 @@ import numpy as np
 import torch as th
 import yaml
 
+from sppo_rl.callbacks import EvaluationCallback
+from sppo_rl.evaluation import evaluate
 from sppo_rl.zoo.commands import options
 from sppo_rl.zoo.names import LABELS, UsageError, file_name
 from sppo_rl.zoo.results import provenance
 from sppo_rl.zoo.results.rows import reports_success, write_atomically
 from sppo_rl.zoo.running.folders import alone
-from sppo_rl.zoo.running.runs import RunSpec
-from sppo_rl.zoo.running.runs import run as train_run
+from sppo_rl.zoo.running.models import build_model
+from sppo_rl.zoo.running.runs import RunSpec, learn_the_rest
 from sppo_rl.zoo.settings.files import with_entry
 from sppo_rl.zoo.settings.hyperparameters import entry_key, file_of, read_entry, read_file
 from sppo_rl.zoo.settings.search import (
@@ -217,11 +219,35 @@ def best_entry(study: optuna.Study, spec: RunSpec) -> tuple[dict[str, Any], str]
     )
 
 
+class _AtTheEnd(EvaluationCallback):
+    """Judges a run by sampled episodes at its end alone: what decides nothing would take most of a trial's time."""
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self._next = float("inf")
+
+    def _evaluate(self) -> None:
+        sampled = evaluate(self.model, self._venv, self.n_episodes, seed=self.seed)
+        self.rows = [{"success": sampled.success_rate, "mean_return": sampled.mean_return, "seconds": self.seconds}]
+
+
 def _last_evaluation(spec: RunSpec) -> dict[str, float]:
-    """Train; the evaluation at the end."""
-    with tempfile.TemporaryDirectory() as folder:
-        _, evaluation = train_run(spec, Path(folder))
-    return evaluation.rows[-1]
+    """Train; the evaluation at the end, which is that of a whole run (evaluations leave a run as it is)."""
+    judge = _AtTheEnd(
+        spec.env_id,
+        every=spec.length,
+        unit=spec.unit,  # type: ignore[arg-type]
+        n_episodes=spec.eval_episodes,
+        seed=spec.eval_seed,
+        stop_after_episodes=spec.episodes,
+    )
+    model, _ = build_model(
+        spec.algo, spec.env_id, spec.hyperparameters(), seed=spec.seed, prior=spec.prior, device=spec.device
+    )
+    assert model.env is not None
+    with closing(model.env):
+        learn_the_rest(model, spec.total_timesteps, judge, [], log_interval=10)
+    return judge.rows[-1]
 
 
 def _same_budget(study: optuna.Study, specs: list[RunSpec], path: Path) -> None:

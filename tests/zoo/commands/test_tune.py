@@ -15,10 +15,12 @@ import optuna
 import pytest
 import yaml
 
+from sppo_rl.evaluation import evaluate
 from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.commands import tune as command
 from sppo_rl.zoo.running import folders
 from sppo_rl.zoo.running.runs import RunSpec
+from sppo_rl.zoo.running.runs import run as train_run
 from sppo_rl.zoo.settings.hyperparameters import check_keys, read_file
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "benchmarks"
@@ -210,6 +212,7 @@ def test_a_killed_trial_is_done_again(tmp_path, scripted, monkeypatch):
 
 AT_WORK = """
 import sys, time
+from sppo_rl.evaluation import evaluate
 from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.commands import tune
 
@@ -297,3 +300,21 @@ def test_what_cannot_be_written_is_said_before_the_first_trial(tmp_path, scripte
     )
     assert scripted == []
     assert main(words(tmp_path, 1)) == 0
+
+
+@pytest.mark.parametrize("algo", ["sppo", "sb3-ppo"])
+def test_a_trial_is_judged_by_the_last_evaluation_of_a_whole_run_and_by_no_other(algo, tmp_path, monkeypatch):
+    spec = RunSpec(algo, CARTPOLE, seed=1, episodes=128, eval_every=64, eval_episodes=30)
+    _, evaluation = train_run(spec, tmp_path)
+    whole = evaluation.rows[-1]
+    played = []
+
+    def counted(*args, **kwargs):
+        played.append(kwargs)
+        return evaluate(*args, **kwargs)
+
+    monkeypatch.setattr(command, "evaluate", counted)
+    judged = command._last_evaluation(spec)
+    assert (judged["success"], judged["mean_return"]) == (whole["success"], whole["mean_return"])
+    assert 0 < judged["success"] < 1
+    assert len(played) == 1
