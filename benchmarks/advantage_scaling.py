@@ -23,8 +23,8 @@ import torch as th
 from matplotlib.figure import Figure
 
 from sppo_rl.advantages import group_normalized, residual, standardized
+from sppo_rl.atomic import write_atomically
 from sppo_rl.zoo.results import provenance
-from sppo_rl.zoo.results.rows import write_atomically
 
 CHANCES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99)
 FORMS = ("residual", "standardized", "grpo")

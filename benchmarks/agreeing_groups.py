@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from sppo_rl.atomic import write_atomically
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.loading import load_policy
 from sppo_rl.zoo.language.chains import MAX_NEW_TOKENS, MAX_PROMPT_TOKENS, chain_problems
 from sppo_rl.zoo.language.prior import SHIPPED, respond
-from sppo_rl.zoo.results.rows import write_atomically
 
 GROUP, PROBLEMS = 8, 512
 

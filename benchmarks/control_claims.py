@@ -1,11 +1,11 @@
 """What the paper claims of SPPO and its rivals on control tasks, in figures from the results of control_comparison.sh.
 
 Differences between SPPO and each rival, and between PPO + BCE and PPO (final success, sampled and greedy, and area under the curve), with
-Welch's 95 % intervals over seeds. For each algorithm: the episodes after which a run first has half of the way from the prior's success to
-1 behind it; the runs that ended below where they began; and how unsteady they were. A run's deepest fall is the largest drop of sampled
-success from an earlier evaluation. Evaluations of 100 episodes differ by chance alone, so beside the mean fall stands what steady runs
-would have shown: the best never-falling curve through each run's evaluations (isotonic regression), with binomial noise added anew 1,000
-times.
+Welch's 95 % intervals over seeds; those from SPPO once more for the runs of tuned_comparison.py. For each algorithm: the episodes after
+which a run first has half of the way from the prior's success to 1 behind it; the runs that ended below where they began; and how unsteady
+they were. A run's deepest fall is the largest drop of sampled success from an earlier evaluation. Evaluations of 100 episodes differ by
+chance alone, so beside the mean fall stands what steady runs would have shown: the best never-falling curve through each run's evaluations
+(isotonic regression), with binomial noise added anew 1,000 times.
 
     python benchmarks/control_claims.py
 """
@@ -29,6 +29,7 @@ from sppo_rl.zoo.results.rows import Row, read_results, runs_of
 FOLDER = Path(__file__).resolve().parent / "results"
 COMPARISONS = ("control_comparison", "control_rivals", "control_more_seeds")
 """Folders under it, with one for each task; together they have every run."""
+TUNED = "tuned_comparison"
 EVALUATION_EPISODES = 100
 """In each evaluation of control_comparison.sh."""
 SIMULATIONS = 1000
@@ -96,11 +97,10 @@ def figures(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
     """
     rng = np.random.default_rng(0)
     runs = runs_of(rows)
-    differences, of_the_loss, curves = [], [], []
+    of_the_loss, curves = [], []
     for env in dict.fromkeys(row["env"] for row in rows):
         for metric in METRICS:
             scores = score_matrices([row for row in rows if row["env"] == env], metric)
-            differences += [_row(env, metric, scores, "sppo", rival) for rival in scores if rival != "sppo"]
             of_the_loss.append(_row(env, metric, scores, "ppo-bce", "ppo"))
         for algo in (algo for of, algo in runs if of == env):
             each = [run for _, run in sorted(runs[env, algo].items())]
@@ -119,7 +119,21 @@ def figures(rows: Sequence[Row]) -> dict[str, list[dict[str, Any]]]:
                     "steady_runs_fall_97.5%": round(float(np.quantile(chance, 0.975)), 3),
                 }
             )
-    return {"differences_from_sppo": differences, "ppo_bce_from_ppo": of_the_loss, "curves": curves}
+    return {"differences_from_sppo": differences_from_sppo(rows), "ppo_bce_from_ppo": of_the_loss, "curves": curves}
+
+
+def differences_from_sppo(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """
+    SPPO's difference from each rival on each task, in each measure.
+
+    :param rows: evaluations of one or more tasks
+    """
+    found = []
+    for env in dict.fromkeys(row["env"] for row in rows):
+        for metric in METRICS:
+            scores = score_matrices([row for row in rows if row["env"] == env], metric)
+            found += [_row(env, metric, scores, "sppo", rival) for rival in scores if rival != "sppo"]
+    return found
 
 
 def _row(env: str, metric: str, scores: Mapping[str, np.ndarray], ours: str, theirs: str) -> dict[str, Any]:
@@ -135,9 +149,10 @@ def main(words: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(words)
     folders = [folder for name in COMPARISONS for folder in sorted((FOLDER / name).iterdir())]
     rows = [row for folder in folders for row in read_results(folder)]
+    tuned = [row for folder in sorted((FOLDER / TUNED).glob("*/tuned")) for row in read_results(folder)]
+    found = {**figures(rows), "tuned_differences_from_sppo": differences_from_sppo(tuned)}
     lines = [
-        f" {json.dumps(key)}: [\n" + ",\n".join(f"  {json.dumps(row)}" for row in of) + "\n ]"
-        for key, of in figures(rows).items()
+        f" {json.dumps(key)}: [\n" + ",\n".join(f"  {json.dumps(row)}" for row in of) + "\n ]" for key, of in found.items()
     ]
     text = "{\n" + ",\n".join([f' "command": {json.dumps("python benchmarks/control_claims.py")}', *lines]) + "\n}\n"
     arguments.out.write_text(text)

@@ -30,9 +30,9 @@ from stable_baselines3.common.env_util import make_vec_env
 
 import sppo_rl
 import sppo_rl.zoo
+from sppo_rl.atomic import write_atomically
 from sppo_rl.vec_env import make_batched
 from sppo_rl.zoo.results import provenance
-from sppo_rl.zoo.results.rows import write_atomically
 from sppo_rl.zoo.shipped.prior import copy_prior_into
 
 TASKS = {

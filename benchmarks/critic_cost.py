@@ -19,8 +19,8 @@ import torch as th
 from control_throughput import SCHEDULES, TASKS, rate
 
 import sppo_rl
+from sppo_rl.atomic import write_atomically
 from sppo_rl.zoo.results import provenance
-from sppo_rl.zoo.results.rows import write_atomically
 
 
 def ratios(env_id: str, minibatches: int, epochs: int, seconds: float, repeats: int) -> list[float]:

@@ -20,7 +20,7 @@ import torch as th
 
 import sppo_rl.zoo
 from sppo_rl.algorithm import SequenceAlgorithm
-from sppo_rl.evaluation import wilson_interval
+from sppo_rl.intervals import wilson_interval
 from sppo_rl.vec_env import BatchedVecEnv
 
 EPISODES = {

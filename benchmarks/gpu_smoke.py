@@ -97,8 +97,8 @@ def main() -> int:
         return 0
     import torch
 
+    from sppo_rl.atomic import write_atomically
     from sppo_rl.zoo.results import provenance
-    from sppo_rl.zoo.results.rows import write_atomically
 
     if not torch.cuda.is_available():
         print("There is no GPU here: torch.cuda.is_available() is False.", file=sys.stderr)

@@ -173,8 +173,8 @@ def main() -> None:
         return
     import torch
 
+    from sppo_rl.atomic import write_atomically
     from sppo_rl.zoo.results import provenance
-    from sppo_rl.zoo.results.rows import write_atomically
 
     words = ["python", "benchmarks/llm_memory.py", *sys.argv[1:]]
     scale = SCALES[arguments.device]

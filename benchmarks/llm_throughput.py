@@ -33,9 +33,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedTokenizerFast, Qwen2Config
 
 from sppo_rl import GRPO
+from sppo_rl.atomic import write_atomically
 from sppo_rl.envs.reasoning import MathReasoningEnv, from_pairs
 from sppo_rl.zoo.results import provenance
-from sppo_rl.zoo.results.rows import write_atomically
 
 LETTERS = "0123456789+-*/=()abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 RESPONSES, GROUP, BUDGET, PROMPTS = 256, 8, 96, 512

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import torch as th
 
+from sppo_rl.atomic import write_atomically
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.loading import load_policy
 from sppo_rl.zoo.language import runs as language_runs
 from sppo_rl.zoo.language.config import problems_of
 from sppo_rl.zoo.language.prior import measure
 from sppo_rl.zoo.names import LABELS
-from sppo_rl.zoo.results.rows import to_csv, write_atomically
+from sppo_rl.zoo.results.rows import to_csv
 
 COLUMNS = ("algo", "seed", "problems", "trained_on", "new")
 

@@ -63,7 +63,7 @@ def language_comparison(results: Path, work: Path) -> Iterator[Check]:
 
     from sppo_rl.callbacks import read_evaluations
     from sppo_rl.zoo.language.study import load_study
-    from sppo_rl.zoo.running.runs import EVALUATIONS
+    from sppo_rl.zoo.running.folders import EVALUATIONS
 
     ours = load_study(STUDY).variants
     for file in sorted(results.glob("*/results.csv")):

@@ -19,6 +19,7 @@ import torch as th
 from rich.console import Console
 
 from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.atomic import write_atomically
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.llm.benchmarking import Respond, responder
@@ -31,8 +32,7 @@ from sppo_rl.zoo.language.config import LanguageConfig, problems_of
 from sppo_rl.zoo.language.study import load_study
 from sppo_rl.zoo.names import algorithm_class
 from sppo_rl.zoo.parallel.jobs import Job, do_all
-from sppo_rl.zoo.results.rows import write_atomically
-from sppo_rl.zoo.running.runs import CHECKPOINTS
+from sppo_rl.zoo.running.folders import CHECKPOINTS
 
 STUDY = Path(__file__).parent / "language" / "equal_responses.yml"
 RESULTS = Path(__file__).parent / "results"

@@ -3,7 +3,8 @@
 Each gets the same number of trials of the same length in the search space of ``sppo-rl tune``, which is the same for what the algorithms
 share; the first trial is its starting point in ``hyperparams/``. The settings with the highest mean success at a trial's end are then
 trained with five other seeds. Beside them, on the same seeds, runs each algorithm from its starting point (not with --only-tuned). What
-was done before is kept in ``--work``. The settings found are those of the package's own files (``sppo-rl tune --write``).
+was done before is kept in ``--work``; all trials go into ``trials.csv``, which sensitivity.py reads. The settings found are those of the
+package's own files (``sppo-rl tune --write``).
 
     python benchmarks/tuned_comparison.py --trials 20 --tune-episodes 2000 --episodes 3000 --seeds 5
 """
@@ -20,12 +21,13 @@ from pathlib import Path
 from typing import Any
 
 import torch as th
+from sensitivity import TRIALS, write_trials
 
-from sppo_rl.zoo.commands.compare import compare
+from sppo_rl.atomic import write_atomically
 from sppo_rl.zoo.commands.tune import best_trial, tune
 from sppo_rl.zoo.names import ALGORITHMS
+from sppo_rl.zoo.parallel.comparison import compare
 from sppo_rl.zoo.results import provenance
-from sppo_rl.zoo.results.rows import write_atomically
 from sppo_rl.zoo.running.runs import RunSpec
 from sppo_rl.zoo.settings.hyperparameters import read_entry
 
@@ -100,6 +102,7 @@ def main() -> int:
         arguments.out / f"{task}.json",
         json.dumps({**made, "env": arguments.env, "tuned": found}, indent=1) + "\n",
     )
+    write_trials(arguments.work / task / "studies", arguments.algos, arguments.out / task / TRIALS)
     failed = 0
     for kind in ("tuned",) if arguments.only_tuned else ("tuned", "as_in_the_file"):
         specs = [

@@ -11,19 +11,14 @@ from typing import Any
 
 import torch as th
 
+from sppo_rl.atomic import write_atomically
 from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo.names import file_name
 from sppo_rl.zoo.results import control_table, provenance
 from sppo_rl.zoo.results.plots import plot_comparison
-from sppo_rl.zoo.results.rows import (
-    COLUMNS,
-    Row,
-    summarize,
-    summary_csv,
-    to_csv,
-    write_atomically,
-)
-from sppo_rl.zoo.running.runs import EVALUATIONS, LAST_MODEL, RunSpec, run
+from sppo_rl.zoo.results.rows import COLUMNS, Row, summarize, summary_csv, to_csv
+from sppo_rl.zoo.running.folders import EVALUATIONS, LAST_MODEL
+from sppo_rl.zoo.running.runs import RunSpec, run
 from sppo_rl.zoo.settings.hyperparameters import read_entry
 
 Variants = Mapping[str, tuple[str, dict[str, Any]]]

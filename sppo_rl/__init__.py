@@ -10,7 +10,8 @@ What is in which module; each begins with what it is for:
 - policies: the contract ``sequence_policy``, those for control ``policies``, the critic's units ``value_scale``, the weights that training
   began with ``reference``
 - gradient steps: ``updates``; what makes small networks fast: ``plain``, ``fused``, ``numpy_actor``, ``cores``
-- around a run: ``callbacks``, ``evaluation``, ``checkpoint``
+- around a run: ``callbacks`` and what they count (``counters``), ``evaluation``, figures with ``intervals``, ``checkpoint``, files that
+  are whole (``atomic``)
 
 ``sppo_rl.llm`` has what is for language models, ``sppo_rl.envs`` the tasks, ``sppo_rl.zoo`` the command line.
 """
@@ -38,7 +39,7 @@ register_envs()
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import ``sppo_rl.envs`` and ``sppo_rl.zoo`` when they are first named."""
-    if name in ("envs", "zoo"):
+    """Import ``sppo_rl.envs``, ``sppo_rl.zoo`` and what else is not needed at once when it is first named."""
+    if name in ("checkpoint", "envs", "llm", "zoo"):
         return importlib.import_module(f"sppo_rl.{name}")
     raise AttributeError(f"module 'sppo_rl' has no attribute {name!r}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
@@ -14,12 +14,13 @@ from sppo_rl.collection import LONGEST_EPISODE
 from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, as_tensors
 from sppo_rl.episodic import EpisodicAlgorithm
 from sppo_rl.estimators import AdvantageEstimator
-from sppo_rl.losses import require_finite, truncated_importance
+from sppo_rl.losses import LossAggregation, require_finite, truncated_importance
 from sppo_rl.parameters import check_parameters, check_spaces
 from sppo_rl.policies import as_sequence_policy
 from sppo_rl.reference import copy_of
 from sppo_rl.schedules import as_schedule
-from sppo_rl.updates import ActorStep, CriticStep
+from sppo_rl.updates import ActorUpdate, CriticUpdate
+from sppo_rl.value_scale import CriticInit, CriticLoss, choose_units, initial_value
 
 FloatOrSchedule = float | str | Schedule
 
@@ -89,11 +90,11 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         ent_coef: float = 0.0,
         max_grad_norm: float = 0.5,
         target_kl: float | None = None,
-        critic_loss: str = "auto",
-        critic_init: float | Literal["first_batch"] | None = None,
+        critic_loss: CriticLoss = "auto",
+        critic_init: CriticInit = None,
         critic_warmup: int = 0,
         group_size: int = 1,
-        loss_aggregation: str = "decision-mean",
+        loss_aggregation: LossAggregation = "decision-mean",
         skip_zero_advantage: bool = True,
         importance_cap: float | None = None,
         max_episode_steps: int = LONGEST_EPISODE,
@@ -201,42 +202,18 @@ class SequenceAlgorithm(EpisodicAlgorithm):
 
     def _choose_value_scale(self, outcome: th.Tensor) -> None:
         """Decide between probabilities and normalised returns from the outcomes seen, and give the critic its initial value."""
-        scale = self.policy.value_scale
-        outside = outcome[(outcome < 0.0) | (outcome > 1.0)]
         if self.estimator.critic == "none":
             return
-        if self.critic_loss == "bce" and outside.numel():
-            raise ValueError(
-                f"critic_loss='bce' needs outcomes in [0, 1], but an episode returned {outside[0].item():g}. Use critic_loss='mse' (or "
-                "'auto'), or make the task pay 0 or 1 at its end (sppo_rl.envs.OutcomeWrapper)."
-            )
-        anew = self.critic_loss == "bce" and not scale.is_probability
-        if anew:
-            self._tell(
-                "the critic predicted normalised returns, from training before, and predicts a probability from now on, as "
-                "critic_loss='bce' asks: it has to learn anew."
-            )
-            scale.use_probability()
-        elif self.critic_loss == "mse" or outside.numel() or not scale.is_probability:
-            if scale.is_probability and outside.numel() and self._n_updates and self.policy.critic_optimizer.state:
-                self._tell(
-                    f"an episode returned {outside[0].item():g}, and all before it lay in [0, 1]: the critic, which predicted a "
-                    "probability, predicts normalised returns from now on and has to learn them anew. Pass critic_loss='mse' to begin "
-                    "with them."
-                )
-            elif self._from_a_file and self.critic_loss == "auto" and not outside.numel() and not 0.0 <= scale.mean <= 1.0:
-                self._tell(
-                    "outcomes lie in [0, 1] now, and the critic still predicts returns normalised by those of training before, which did "
-                    "not. Load the model with critic_loss='bce' for a critic that predicts a probability."
-                )
-            scale.use_returns(outcome)
+        scale = self.policy.value_scale
+        was_probability = scale.is_probability
+        trained = bool(self._n_updates and self.policy.critic_optimizer.state)
+        message = choose_units(scale, self.critic_loss, outcome, trained, self._from_a_file)
+        if message:
+            self._tell(message)
         self._from_a_file = False
+        anew = scale.is_probability and not was_probability
         if (self._n_updates == 0 or anew) and self.critic_init is not None:
-            value = float(outcome.mean()) if self.critic_init == "first_batch" else float(self.critic_init)
-            if scale.is_probability and self.critic_init == "first_batch":
-                # no success in S episodes is no proof that there are none
-                value = min(max(value, 0.5 / len(outcome)), 1.0 - 0.5 / len(outcome))
-            self.policy.set_initial_value(value)
+            self.policy.set_initial_value(initial_value(self.critic_init, outcome, scale.is_probability))
 
     # ---------------------------------------------------------------- train
 
@@ -255,14 +232,14 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         if self.estimator.in_outcome_units and not scale.is_probability:
             advantages = advantages / scale.std.cpu()
         require_finite("train/advantages", advantages)
-        actor = ActorStep(
+        actor = ActorUpdate(
             self.policy, batch, self._corrected(advantages, batch), clip_range, self.ent_coef, self.max_grad_norm, self.loss_aggregation,
             skip_zero_advantage=self.skip_zero_advantage and self.ent_coef == 0.0,
         )  # fmt: skip
         critic = None
         if targets is not None:
             clip_range_vf = self.clip_range_vf and self.clip_range_vf(self._current_progress_remaining)
-            critic = CriticStep(self.policy, batch, targets, self.max_grad_norm, clip_range_vf)
+            critic = CriticUpdate(self.policy, batch, targets, self.max_grad_norm, clip_range_vf)
         num_sequences = len(batch.outcome)
         size = self.batch_size or num_sequences
         train_actor = critic is None or self._n_updates >= self.critic_warmup
@@ -273,8 +250,10 @@ class SequenceAlgorithm(EpisodicAlgorithm):
                 if train_actor:
                     # beyond the limit the critic goes on: its loss does not depend on how far the actor has moved
                     train_actor = actor.step(sequences, kl_limit) <= kl_limit
+                    actor.release()
                 if critic is not None:
                     critic.step(sequences)
+                    critic.release()
         self._n_updates += 1
         self._log_training(batch, advantages, actor, critic, clip_range)
 
@@ -291,13 +270,15 @@ class SequenceAlgorithm(EpisodicAlgorithm):
         return each * truncated_importance(batch.old_log_prob, batch.sampler_log_prob, self.importance_cap)
 
     def _update_critic_learning_rate(self) -> None:
+        if self.estimator.critic == "none":
+            return
         rate = self.critic_lr_schedule(self._current_progress_remaining)
         self.logger.record("train/critic_learning_rate", rate)
         for group in self.policy.critic_optimizer.param_groups:
             group["lr"] = rate
 
     def _log_training(
-        self, batch: EpisodeBatch, advantages: th.Tensor, actor: ActorStep, critic: CriticStep | None, clip_range: float
+        self, batch: EpisodeBatch, advantages: th.Tensor, actor: ActorUpdate, critic: CriticUpdate | None, clip_range: float
     ) -> None:
         metrics = batch_metrics(
             batch, advantages, self.policy.value_scale.is_probability and self.estimator.critic == "context"
@@ -316,7 +297,7 @@ class SequenceAlgorithm(EpisodicAlgorithm):
     # ---------------------------------------------------------------- save
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "estimator", "critic_lr_schedule"]
+        return [*super()._excluded_save_params(), "estimator", "critic_lr_schedule", "_rng"]
 
     def _get_torch_save_params(self) -> tuple[list[str], list[str]]:
         return ["policy", "policy.optimizer", "policy.critic_optimizer"], ["reference"]

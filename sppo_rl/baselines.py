@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from sppo_rl.algorithm import FloatOrSchedule, SequenceAlgorithm
 from sppo_rl.estimators import DecisionLevel, GreedyBaseline, GroupNormalized, LeaveOneOut, Normalization
+from sppo_rl.value_scale import CriticLoss
 
 
 class PPO(SequenceAlgorithm):
@@ -39,7 +40,7 @@ class PPO(SequenceAlgorithm):
         gamma: float = 1.0,
         gae_lambda: float = 1.0,
         normalize_advantage: Normalization = True,
-        critic_loss: str = "mse",
+        critic_loss: CriticLoss = "mse",
         **kwargs: Any,
     ):
         self.gamma = gamma

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import torch as th
 
-from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, Tensors, as_tensors, first_observations, take
+from sppo_rl.episodes import EpisodeArrays, EpisodeBatch, Tensors, as_tensors, first_observations, take, to_device
+from sppo_rl.estimators import CriticKind
 from sppo_rl.fused import FusedCritic, FusedSurrogate
 from sppo_rl.losses import require_finite
+from sppo_rl.plain import flat_decisions, flat_observations
 from sppo_rl.reference import exchanged
 from sppo_rl.sequence_policy import SequencePolicy
-from sppo_rl.updates import flat_decisions, flat_observations, to_device
 
 
 def make_batch(
     policy: SequencePolicy,
     arrays: EpisodeArrays,
-    critic: str,
+    critic: CriticKind,
     group_size: int,
     greedy_outcome: th.Tensor | None = None,
     reference: th.Tensor | None = None,

@@ -26,6 +26,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.type_aliases import GymEnv
 
 from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.counters import RUN_COUNTERS
 
 Algorithm = TypeVar("Algorithm", bound=SequenceAlgorithm)
 
@@ -68,7 +69,7 @@ _COUNTERS = (
     "num_tokens",
     "ep_info_buffer",
     "ep_success_buffer",
-    "_run_counters",
+    RUN_COUNTERS,
 )
 """What a collection counts on, beside the state of generators and environments."""
 

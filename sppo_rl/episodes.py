@@ -76,6 +76,18 @@ def take(arrays: Any, index: Any) -> Any:
     return arrays[index]
 
 
+def to_device(tensors: Any, device: th.device) -> Any:
+    """
+    Move a tensor, or each one of a dictionary of them.
+
+    :param tensors: tensor or dictionary of tensors
+    :param device: where to
+    """
+    if isinstance(tensors, dict):
+        return {key: value.to(device) for key, value in tensors.items()}
+    return tensors.to(device)
+
+
 def first_observations(episodes: EpisodeArrays) -> Arrays:
     """
     Take the observation that each episode began with.

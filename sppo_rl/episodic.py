@@ -91,7 +91,8 @@ class EpisodicAlgorithm(BaseAlgorithm):
         self.n_episodes = n_episodes
         self.group_size = group_size
         self.max_episode_steps = max_episode_steps
-        self._rng = np.random.default_rng()
+        # without a seed: from PyTorch's global generator, which SB3's set_random_seed seeds
+        self._rng = np.random.default_rng(th.randint(2**31 - 1, (4,)).tolist())
         self._notices = Notices()
         self._class_names = [ancestor.__name__ for ancestor in type(self).__mro__]
         """Saved with the model, so that loading can tell whose file it is."""
@@ -330,7 +331,8 @@ class EpisodicAlgorithm(BaseAlgorithm):
         if not greedy:
             for info in responses:
                 self.logger.record_mean("rollout/response_length", info["response_tokens"])
-                self.logger.record_mean("rollout/truncated", float(info["response_truncated"]))
+                if "response_truncated" in info:
+                    self.logger.record_mean("rollout/truncated", float(info["response_truncated"]))
 
     def _tell(self, message: str | None) -> None:
         if message is not None:

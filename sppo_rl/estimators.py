@@ -28,6 +28,8 @@ from sppo_rl.parameters import check_number
 if TYPE_CHECKING:
     from sppo_rl.episodes import EpisodeBatch
 
+AdvantageKind = Literal["residual", "standardized"]
+"""Of SPPO."""
 CriticKind = Literal["none", "context", "decision"]
 Normalization = bool | Literal["center"]
 """Of an update's advantages: none, to mean 0 and deviation 1, or to mean 0 alone."""
@@ -75,7 +77,7 @@ class AdvantageEstimator(ABC):
 class SequenceLevel(AdvantageEstimator):
     """SPPO: the outcome less the value of the context; see :func:`residual`, :func:`standardized` and :func:`whiten_sequences`."""
 
-    form: str = "residual"
+    form: AdvantageKind = "residual"
     normalize: Normalization = False
     critic: ClassVar[CriticKind] = "context"
 

@@ -25,7 +25,7 @@ import torch.nn.functional as F
 LossAggregation = Literal["decision-mean", "sequence-mean", "sequence-sum"]
 
 
-def decision_weights(mask: th.Tensor, lengths: th.Tensor, num_sequences: int, aggregation: str) -> th.Tensor:
+def decision_weights(mask: th.Tensor, lengths: th.Tensor, num_sequences: int, aggregation: LossAggregation) -> th.Tensor:
     """
     What each decision weighs in the loss of a minibatch.
 

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import math
 from numbers import Integral, Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-import torch as th
 from gymnasium import spaces
 
-from sppo_rl.losses import decision_weights
+from sppo_rl.losses import LossAggregation
 from sppo_rl.schedules import as_schedule
+from sppo_rl.value_scale import CriticLoss
+
+if TYPE_CHECKING:
+    from sppo_rl.algorithm import SequenceAlgorithm
 
 
-def check_parameters(model: Any) -> None:
+_ARRAYS = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+
+
+def check_parameters(model: SequenceAlgorithm) -> None:
     """
     Check what a :class:`~sppo_rl.algorithm.SequenceAlgorithm` was made with.
 
@@ -44,10 +50,11 @@ def check_parameters(model: Any) -> None:
         if value is not None or name in ("learning_rate", "clip_range"):
             as_schedule(name, value)
     _check_sizes(model)
-    if model.critic_loss not in ("auto", "bce", "mse"):
-        raise ValueError(f"critic_loss must be 'auto', 'bce' or 'mse', got {model.critic_loss!r}.")
+    for name, choices in {"critic_loss": get_args(CriticLoss), "loss_aggregation": get_args(LossAggregation)}.items():
+        if getattr(model, name) not in choices:
+            *others, last = map(repr, choices)
+            raise ValueError(f"{name} must be {', '.join(others)} or {last}, got {getattr(model, name)!r}.")
     _check_critic_init(model)
-    decision_weights(th.ones(1, 1, dtype=th.bool), th.ones(1), 1, model.loss_aggregation)
 
 
 def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> None:
@@ -57,6 +64,7 @@ def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) ->
     :param observation_space: of one copy
     :param action_space: of one copy
     :raises ValueError: naming the space
+    :raises NotImplementedError: if observations are neither arrays nor a dictionary of arrays
     """
     parts = {"action space": action_space, "observation space": observation_space}
     if isinstance(observation_space, spaces.Dict):
@@ -64,15 +72,19 @@ def check_spaces(observation_space: spaces.Space, action_space: spaces.Space) ->
             f"observation space's {key!r}": part for key, part in observation_space.spaces.items()
         }
     for role, space in parts.items():
+        if role != "action space" and not isinstance(space, _ARRAYS):
+            raise NotImplementedError(
+                f"The {role} is {space}; it must be a Box, Discrete, MultiDiscrete or MultiBinary space, or a Dict of these, as in "
+                "Stable-Baselines3. Turn a Tuple into a Dict in the environment, or with gymnasium.wrappers.TransformObservation."
+            )
         wrapper = "TransformAction" if role == "action space" else "TransformObservation"
         if isinstance(space, spaces.Discrete | spaces.MultiDiscrete) and np.any(space.start):
             raise ValueError(
                 f"The {role} is {space}, but choices must be counted from 0, as Stable-Baselines3's networks count them. Shift them in "
                 f"the environment, or with gymnasium.wrappers.{wrapper}."
             )
-        # a grid of bits is an observation like another
-        rows_only = (spaces.MultiDiscrete, spaces.MultiBinary) if role == "action space" else spaces.MultiDiscrete
-        if isinstance(space, rows_only) and len(space.shape) > 1:
+        # a grid of bits is an observation like another; as an action SB3 itself refuses it
+        if isinstance(space, spaces.MultiDiscrete) and len(space.shape) > 1:
             raise ValueError(
                 f"The {role} is {space}, a grid of choices; one row is what Stable-Baselines3's networks take. Flatten it in the "
                 f"environment, or with gymnasium.wrappers.{wrapper}."
@@ -102,7 +114,7 @@ def check_number(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a number, got {value!r}.")
 
 
-def _check_critic_init(model: Any) -> None:
+def _check_critic_init(model: SequenceAlgorithm) -> None:
     value = model.critic_init
     if value is None or value == "first_batch":
         return
@@ -112,7 +124,7 @@ def _check_critic_init(model: Any) -> None:
         raise ValueError(f"critic_init must lie strictly between 0 and 1 with critic_loss='bce', got {value!r}.")
 
 
-def _check_sizes(model: Any) -> None:
+def _check_sizes(model: SequenceAlgorithm) -> None:
     """Episodes, minibatches and groups must fit together."""
     if model.batch_size is not None and not _is_whole(model.batch_size):
         raise ValueError(f"batch_size must be a whole number of episodes or None, got {model.batch_size!r}.")

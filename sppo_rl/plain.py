@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
+import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.distributions import CategoricalDistribution, DiagGaussianDistribution
 from stable_baselines3.common.policies import ActorCriticPolicy
@@ -92,3 +93,27 @@ def _plain(policy: ActorCriticPolicy, branch: str, last: nn.Module) -> PlainNetw
     if not all(type(layer) in (nn.Tanh, nn.ReLU) for layer in activations):
         return None
     return PlainNetwork(cast(list[nn.Linear], linears), [type(layer) is nn.ReLU for layer in activations])
+
+
+def flat_observations(observations: Any) -> th.Tensor:
+    """
+    Observations as a plain network reads them.
+
+    :param observations: (M, *obs)
+    :return: (M, obs) float32
+    """
+    assert isinstance(observations, th.Tensor)
+    return observations.flatten(1).float()
+
+
+def flat_decisions(observations: Any, actions: th.Tensor, plain: PlainActor) -> tuple[th.Tensor, th.Tensor]:
+    """
+    Observations and actions as a plain actor reads them.
+
+    :param observations: (M, *obs)
+    :param actions: (M, *act)
+    :param plain: the actor's parts
+    :return: (M, obs) float32; (M,) int64 or (M, act) float32
+    """
+    flat = actions.flatten().long() if plain.log_std is None else actions.reshape(len(actions), -1)
+    return flat_observations(observations), flat

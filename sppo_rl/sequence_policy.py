@@ -113,6 +113,16 @@ class SequencePolicy(BasePolicy):
         :return: (n,), to be read through :attr:`value_scale`
         """
 
+    def predict_values(self, contexts: Tensors) -> th.Tensor:
+        """
+        Give the critic's predictions, as SB3's policies do.
+
+        :param contexts: (n, *obs)
+        :return: (n, 1), in outcome units: a probability for a critic that predicts one
+        """
+        values: th.Tensor = self.value_scale(self.context_value_logits(contexts))
+        return values.unsqueeze(1)
+
     @abstractmethod
     def decision_value_logits(self, observations: Tensors, actions: th.Tensor) -> th.Tensor:
         """

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.policies import BasePolicy
@@ -10,7 +10,9 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from sppo_rl.algorithm import FloatOrSchedule, SequenceAlgorithm
 from sppo_rl.collection import LONGEST_EPISODE
-from sppo_rl.estimators import AdvantageEstimator, Hybrid, Normalization, SequenceLevel
+from sppo_rl.estimators import AdvantageEstimator, AdvantageKind, Hybrid, Normalization, SequenceLevel
+from sppo_rl.losses import LossAggregation
+from sppo_rl.value_scale import CriticInit, CriticLoss
 
 
 class SPPO(SequenceAlgorithm):
@@ -81,15 +83,15 @@ class SPPO(SequenceAlgorithm):
         ent_coef: float = 0.0,
         max_grad_norm: float = 0.5,
         target_kl: float | None = None,
-        advantage: str = "residual",
+        advantage: AdvantageKind = "residual",
         normalize_advantage: Normalization = False,
         hybrid: float = 0.0,
         gae_lambda: float = 1.0,
-        critic_loss: str = "auto",
-        critic_init: float | Literal["first_batch"] | None = None,
+        critic_loss: CriticLoss = "auto",
+        critic_init: CriticInit = None,
         critic_warmup: int = 0,
         group_size: int = 1,
-        loss_aggregation: str = "decision-mean",
+        loss_aggregation: LossAggregation = "decision-mean",
         importance_cap: float | None = None,
         max_episode_steps: int = LONGEST_EPISODE,
         use_sde: bool = False,

@@ -1,15 +1,15 @@
-"""One gradient step of the actor, one of the critic: minibatches of whole sequences, processed in chunks."""
+"""Gradient steps of the actor and of the critic: minibatches of whole sequences, processed in chunks."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
 
 import torch as th
 
-from sppo_rl.episodes import EpisodeBatch, take
+from sppo_rl.episodes import EpisodeBatch, take, to_device
 from sppo_rl.fused import FusedCritic, FusedSurrogate, pieces
 from sppo_rl.losses import (
+    LossAggregation,
     approximate_kl,
     binary_cross_entropy,
     clipped,
@@ -18,20 +18,8 @@ from sppo_rl.losses import (
     require_finite,
     squared_error,
 )
-from sppo_rl.plain import PlainActor
+from sppo_rl.plain import flat_decisions, flat_observations
 from sppo_rl.sequence_policy import SequencePolicy
-
-
-def to_device(tensors: Any, device: th.device) -> Any:
-    """
-    Move a tensor, or each one of a dictionary of them.
-
-    :param tensors: tensor or dictionary of tensors
-    :param device: where to
-    """
-    if isinstance(tensors, dict):
-        return {key: value.to(device) for key, value in tensors.items()}
-    return tensors.to(device)
 
 
 class _Means:
@@ -74,31 +62,7 @@ def take_rows(tensor: th.Tensor, rows: th.Tensor | None) -> th.Tensor:
     return tensor if rows is None else tensor.index_select(0, rows)
 
 
-def flat_observations(observations: Any) -> th.Tensor:
-    """
-    Observations as a plain network reads them.
-
-    :param observations: (M, *obs)
-    :return: (M, obs) float32
-    """
-    assert isinstance(observations, th.Tensor)
-    return observations.flatten(1).float()
-
-
-def flat_decisions(observations: Any, actions: th.Tensor, plain: PlainActor) -> tuple[th.Tensor, th.Tensor]:
-    """
-    Observations and actions as a plain actor reads them.
-
-    :param observations: (M, *obs)
-    :param actions: (M, *act)
-    :param plain: the actor's parts
-    :return: (M, obs) float32; (M,) int64 or (M, act) float32
-    """
-    flat = actions.flatten().long() if plain.log_std is None else actions.reshape(len(actions), -1)
-    return flat_observations(observations), flat
-
-
-class ActorStep(_Means):
+class ActorUpdate(_Means):
     """
     Gradient steps on the clipped surrogate and the entropy bonus.
 
@@ -120,7 +84,7 @@ class ActorStep(_Means):
         clip_range: float,
         ent_coef: float,
         max_grad_norm: float,
-        loss_aggregation: str,
+        loss_aggregation: LossAggregation,
         skip_zero_advantage: bool,
     ):
         super().__init__()
@@ -198,6 +162,11 @@ class ActorStep(_Means):
         )
         return kl
 
+    def release(self) -> None:
+        """Free the gradients, so that they lie neither beside the other network's nor on the device while a generator samples."""
+        if self.fused is None:
+            self.policy.optimizer.zero_grad()
+
     def _backward(self, rows: th.Tensor | None, weights: th.Tensor) -> th.Tensor:
         """Add the gradient of these rows; (4,) sums of weighted surrogate, entropy, approximate KL, decisions outside the clip range."""
         policy, batch = self.policy, self.batch
@@ -244,7 +213,7 @@ class ActorStep(_Means):
         return sums
 
 
-class CriticStep(_Means):
+class CriticUpdate(_Means):
     """
     Gradient steps on the critic: binary cross-entropy for a probability, squared error in normalised units otherwise.
 
@@ -314,6 +283,11 @@ class CriticStep(_Means):
         require_finite("train/critic_grad_norm", norm)
         policy.critic_optimizer.step()
         self.add(critic_loss=total.item(), critic_grad_norm=float(norm))
+
+    def release(self) -> None:
+        """See :meth:`ActorUpdate.release`."""
+        if self.fused is None:
+            self.policy.critic_optimizer.zero_grad()
 
     def _backward(self, rows: th.Tensor | None, count: int) -> th.Tensor:
         """Add the gradient of the errors' sum over ``count``; that sum."""

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import torch as th
 from torch import nn
+
+CriticLoss = Literal["auto", "bce", "mse"]
+CriticInit = float | Literal["first_batch"] | None
 
 _PROBABILITY = {"probability": 1.0, "mean": 0.0, "variance": 1.0, "count": 0.0}
 """Buffers of a critic that predicts a probability."""
@@ -87,3 +92,65 @@ class ValueScale(nn.Module):
         self.variance.copy_(spread / total)
         self.count.copy_(total)
         self.probability.fill_(0.0)
+
+
+def choose_units(
+    scale: ValueScale, critic_loss: CriticLoss, outcome: th.Tensor, trained: bool, from_a_file: bool
+) -> str | None:
+    """
+    Decide between probabilities and normalised returns, and take the outcomes into the statistics of the latter.
+
+    :param scale: of the critic; changed in place
+    :param critic_loss: as the user gave it
+    :param outcome: (S,) of the episodes just played
+    :param trained: whether the critic has been trained in the units that it has now
+    :param from_a_file: whether the model was loaded since the last update
+    :return: what to tell the user, or ``None``
+    :raises ValueError: if an outcome lies outside [0, 1] with ``critic_loss="bce"``
+    """
+    outside = outcome[(outcome < 0.0) | (outcome > 1.0)]
+    if critic_loss == "bce":
+        if outside.numel():
+            raise ValueError(
+                f"critic_loss='bce' needs outcomes in [0, 1], but an episode returned {outside[0].item():g}. Use critic_loss='mse' (or "
+                "'auto'), or make the task pay 0 or 1 at its end (sppo_rl.envs.OutcomeWrapper)."
+            )
+        if scale.is_probability:
+            return None
+        scale.use_probability()
+        return (
+            "the critic predicted normalised returns, from training before, and predicts a probability from now on, as critic_loss='bce' "
+            "asks: it has to learn anew."
+        )
+    if critic_loss == "auto" and scale.is_probability and not outside.numel():
+        return None
+    message = None
+    if scale.is_probability and outside.numel() and trained:
+        message = (
+            f"an episode returned {outside[0].item():g}, and all before it lay in [0, 1]: the critic, which predicted a probability, "
+            "predicts normalised returns from now on and has to learn them anew. Pass critic_loss='mse' to begin with them."
+        )
+    elif from_a_file and critic_loss == "auto" and not outside.numel() and not 0.0 <= scale.mean <= 1.0:
+        message = (
+            "outcomes lie in [0, 1] now, and the critic still predicts returns normalised by those of training before, which did not. "
+            "Load the model with critic_loss='bce' for a critic that predicts a probability."
+        )
+    scale.use_returns(outcome)
+    return message
+
+
+def initial_value(critic_init: float | Literal["first_batch"], outcome: th.Tensor, is_probability: bool) -> float:
+    """
+    Give what an untrained critic is to predict.
+
+    :param critic_init: as the user gave it
+    :param outcome: (S,) of the first episodes
+    :param is_probability: whether it predicts a probability
+    :return: in outcome units
+    """
+    if critic_init != "first_batch":
+        return float(critic_init)
+    mean = float(outcome.mean())
+    # no success in S episodes is no proof that there are none
+    least = 0.5 / len(outcome)
+    return min(max(mean, least), 1.0 - least) if is_probability else mean

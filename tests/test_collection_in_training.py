@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+import json
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import VecEnv, VecFrameStack, VecNormalize
 
@@ -246,3 +249,21 @@ def test_every_update_depends_on_its_own_seeds_alone() -> None:
         return th.nn.utils.parameters_to_vector(model.policy.parameters()).detach()
 
     assert th.equal(weights(False), weights(True))
+
+
+class AnsweringEnv(MatchEnv):
+    """Counts the tokens of its episodes, and does not say whether a limit ended them."""
+
+    def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        *rest, info = super().step(action)
+        return *rest, {**info, "response_tokens": 3} if info else info  # type: ignore[return-value]
+
+
+def test_tokens_are_counted_where_an_environment_tells_no_more(tmp_path: Path) -> None:
+    model = SPPO("MlpPolicy", dummy(AnsweringEnv, 2), n_episodes=4, seed=0)
+    model.set_logger(configure(str(tmp_path), ["json"]))
+    model.learn(4)
+    assert (model.num_episodes, model.num_tokens) == (4, 12)
+    logged = json.loads((tmp_path / "progress.json").read_text())
+    assert logged["rollout/response_length"] == 3.0
+    assert "rollout/truncated" not in logged

@@ -45,7 +45,7 @@ def test_two_callbacks_stop_where_one_would() -> None:
 
 def test_the_time_of_one_callbacks_evaluation_is_not_training_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = [0.0]
-    monkeypatch.setattr("sppo_rl.callbacks.time.perf_counter", lambda: clock[0])
+    monkeypatch.setattr("sppo_rl.counters.time.perf_counter", lambda: clock[0])
 
     class Slow(EvaluationCallback):
         def _row(self, *evaluations: Any) -> dict[str, float]:
@@ -72,3 +72,16 @@ def test_a_budget_counts_the_episodes_of_earlier_calls() -> None:
     assert model._n_updates == 3
     assert model.policy.optimizer.param_groups[0]["lr"] == pytest.approx(0.0)
     assert rates[1] == pytest.approx(1e-3 * (1 - 16 / 24))
+
+
+def test_counts_of_a_model_that_was_saved_earlier_are_gone_on_with(tmp_path: Path) -> None:
+    model = sppo().learn(1)
+    # as every version has written them
+    model._run_counters = {"episodes": 40, "seconds": 5.0}
+    model.save(tmp_path / "model.zip")
+    again = SPPO.load(tmp_path / "model.zip", env=dummy(MatchEnv, 2))
+    callback = evaluation(1000)
+    again.learn(1, callback=callback, reset_num_timesteps=False)
+    assert callback.episodes == 40 + again.n_episodes
+    assert callback.seconds > 5.0
+    assert again._run_counters == {"episodes": callback.episodes, "seconds": callback.seconds}

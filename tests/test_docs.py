@@ -171,6 +171,14 @@ def test_the_index_lists_every_page() -> None:
 
 
 @every_page
+def test_prose_is_wrapped(page: Path) -> None:
+    """But for tables, and for lines that are one link or one command."""
+    alone = re.compile(r"\s*(?:`[^`]+`|\[[^]]*\]\([^)]*\))[.,:;]?")
+    lines = [line for line in without_code(page.read_text()).splitlines() if not line.startswith("|")]
+    assert [line for line in lines if len(line) > 140 and not alone.fullmatch(line)] == []
+
+
+@every_page
 def test_paths_named_in_prose_exist(page: Path) -> None:
     for path in re.findall(r"`((?:benchmarks|zoo|tests|docs|envs)/[\w./-]+)`", page.read_text()):
         assert (REPOSITORY / path).exists(), path

@@ -1,4 +1,4 @@
-"""Every table of figures on a page is that of the committed results."""
+"""Every table of figures on a page is that of the committed results; those of studies are in test_docs_studies.py."""
 
 from __future__ import annotations
 
@@ -6,62 +6,15 @@ import csv
 import hashlib
 import json
 import re
-from functools import cache
 from typing import Any
 
 import pytest
 import yaml
 
 from sppo_rl import SPPO
-from sppo_rl.zoo.results.rows import read_results, runs_of, summarize, summary_csv
-from sppo_rl.zoo.settings.hyperparameters import defaults_of, read_file, update_size
+from sppo_rl.zoo.settings.hyperparameters import defaults_of, read_file
+from tests.figures import COMPARED, RESULTS, approximately, compared, decimals, interval, measured, signed, summary
 from tests.pages import DOCS, REPOSITORY, section, table
-
-RESULTS = REPOSITORY / "benchmarks" / "results"
-COMPARED = {"SPPO": "sppo", "PPO (ours)": "ppo", "PPO (SB3)": "sb3-ppo", "PPO (Stable-Baselines3)": "sb3-ppo"}
-COMPARED |= {"PPO + BCE": "ppo-bce", "GRPO": "grpo", "RLOO": "rloo", "ReMax": "remax"}
-
-
-def decimals(value: float | str, digits: int = 3) -> str:
-    """``.710``: as the pages write a share."""
-    text = f"{float(value):.{digits}f}"
-    return text.removeprefix("0") if text.startswith("0.") else text
-
-
-def interval(row: dict[str, str], name: str) -> str:
-    return f"[{decimals(row[f'{name}_low'])}, {decimals(row[f'{name}_high'])}]"
-
-
-def measured(row: dict[str, str]) -> list[str]:
-    """Success, greedy success and area under the curve, as the tables of the results page have them."""
-    success = f"{decimals(row['success'])} ± {decimals(row['success_std'])} {interval(row, 'success')}"
-    return [success, decimals(row["greedy_success"]), f"{decimals(row['area'])} {interval(row, 'area')}"]
-
-
-def signed(cell: str) -> list[float]:
-    """``+.202 [+.006, +.398]``: the numbers of a difference and its interval."""
-    return [float(number.replace("−", "-")) for number in re.findall(r"[+−][\d.]+", cell)]
-
-
-def approximately(row: dict[str, float]) -> Any:
-    """The same from control_claims.json, to the digits that the pages have."""
-    return pytest.approx([row["difference"], row["low"], row["high"]], abs=6e-4)
-
-
-def summary(folder: str, task: str) -> dict[str, dict[str, str]]:
-    with open(RESULTS / folder / task / "summary.csv") as file:
-        return {row["algo"]: row for row in csv.DictReader(file)}
-
-
-@cache
-def compared(task: str, near: float = float("inf")) -> dict[str, dict[str, str]]:
-    """Every seed of the untuned comparison, at the end or at the evaluation nearest to so many episodes."""
-    folders = [RESULTS / name / task for name in ("control_comparison", "control_rivals", "control_more_seeds")]
-    rows = [row for folder in folders for row in read_results(folder)]
-    if near < float("inf"):
-        runs = [run for seeds in runs_of(rows).values() for run in seeds.values()]
-        rows = [min(run, key=lambda row: abs(row["episodes"] - near)) for run in runs]
-    return {row["algo"]: row for row in csv.DictReader(summary_csv(summarize(rows)).splitlines())}
 
 
 def test_the_comparison_on_the_results_page_is_the_committed_one() -> None:
@@ -72,40 +25,6 @@ def test_the_comparison_on_the_results_page_is_the_committed_one() -> None:
         row = compared(task)[COMPARED[label]]
         assert [seeds, success, greedy, area] == [row["seeds"], *measured(row)]
         assert seconds == f"{float(row['seconds']):.1f}"
-
-
-def pooled_on_hopper(label: str) -> dict[str, str]:
-    """All runs of an algorithm on Hopper: those of the comparison, and those of causes.py, whose seeds have the same numbers."""
-    rows = []
-    for number, folder in enumerate(("control_comparison", "control_rivals", "control_more_seeds", "causes")):
-        place = RESULTS / folder / ("hopper_other_seeds" if folder == "causes" else "Hopper")
-        of = [row for row in read_results(place) if row["algo"] in (label, COMPARED[label])]
-        rows += [{**row, "algo": label, "seed": (number, row["seed"])} for row in of]
-    return next(csv.DictReader(summary_csv(summarize(rows)).splitlines()))
-
-
-def test_hopper_with_other_seeds_on_the_results_page_is_the_committed_one() -> None:
-    shown = list(table(section(DOCS / "results.md", "## GRPO's lead on Hopper")))[1:]
-    assert len(shown) == 10
-    first = {**summary("control_comparison", "Hopper"), **summary("control_rivals", "Hopper")}
-    other = summary("causes", "hopper_other_seeds")
-    found = {("0–4", label): row for label, row in summary("causes", "hopper_baseline").items()}
-    for label in ("SPPO", "GRPO"):
-        found["0–4", label] = first[COMPARED[label]]
-        found["5–9, of `causes.py`", label] = other[label]
-        found["5–9, of the comparison", label] = summary("control_more_seeds", "Hopper")[COMPARED[label]]
-        found["all fifteen", label] = pooled_on_hopper(label)
-    assert {(seeds, label): cells for label, seeds, *cells in shown} == {key: measured(row)[:2] for key, row in found.items()}
-
-
-STUDIES = {"SPPO's lead on LunarLander": "lunar_lander_loss", "LunarLander for longer": "lunar_lander_longer"}
-STUDIES["Stable-Baselines3's lost runs on Hopper"] = "hopper_cut_episodes"
-
-
-@pytest.mark.parametrize("heading", STUDIES)
-def test_studies_of_causes_on_the_results_page_are_the_committed_ones(heading: str) -> None:
-    shown = list(table(section(DOCS / "results.md", f"## {heading}")))[1:]
-    assert shown == [[label, *measured(row)[:2]] for label, row in summary("causes", STUDIES[heading]).items()]
 
 
 def test_differences_on_the_results_page_are_the_committed_ones() -> None:
@@ -140,18 +59,18 @@ def test_falls_and_lost_runs_on_the_results_page_are_the_committed_ones() -> Non
         assert cells == [str(count) for count in (*counts, sum(counts))]
 
 
-def test_the_first_finished_bias_on_the_results_page_is_the_committed_one() -> None:
+def test_the_first_finished_bias_is_the_committed_one() -> None:
     lines = (RESULTS / "first_finished_bias.csv").read_text().splitlines()
     found = {row["env"]: row for row in csv.DictReader(line for line in lines if not line.startswith("#"))}
-    shown = list(table(section(DOCS / "results.md", "## The first-finished bias")))[1:]
+    shown = list(table(section(DOCS / "results-studies.md", "## The first-finished bias")))[1:]
     assert len(shown) == len(found) == 6
     for task, *cells in shown:
         row = found[f"sppo_rl/{task.split(',')[0]}-v0"]
         assert cells == [f"{decimals(row[name])} {interval(row, name)}" for name in ("same_finished", "first_finished")]
 
 
-def test_critic_init_on_the_results_page_is_the_committed_one() -> None:
-    shown = list(table(section(DOCS / "results.md", "## The critic's first prediction")))[1:]
+def test_critic_init_is_the_committed_one() -> None:
+    shown = list(table(section(DOCS / "results-studies.md", "## The critic's first prediction")))[1:]
     assert len(shown) == 6
     settings = read_file("sppo", REPOSITORY / "benchmarks" / "hyperparams")
     for task, choice, success, greedy, area in shown:
@@ -275,72 +194,6 @@ def test_rivals_on_the_results_page_are_the_committed_ones() -> None:
     of_the_loss = {row["env"]: row for row in claims["ppo_bce_from_ppo"] if row["metric"] == "success"}
     _, _, sentence = page.partition("On LunarLander it ends above PPO by ")
     assert signed(sentence.partition("(")[0]) == approximately(of_the_loss["sppo_rl/LunarLander-v0"])
-
-
-def in_short(algo: str, task: str, chosen: dict[str, Any]) -> list[str]:
-    """What a search found."""
-    start = read_file(algo, REPOSITORY / "benchmarks" / "hyperparams")[f"sppo_rl/{task}-v0"]
-    # where no trial was better, the starting point: one minibatch, the constructor's clip range
-    minibatches = update_size(algo, start) // chosen.get("batch_size", update_size(algo, start))
-    return [f"{chosen['learning_rate']:g}", f"{chosen['n_epochs']} × {minibatches}", f"{chosen.get('clip_range', 0.2)}"]
-
-
-@pytest.mark.parametrize("task", ["PrecisionCartPole200", "PrecisionCartPole", "Pendulum", "MountainCar"])
-def test_tuned_results_on_the_results_page_are_the_committed_ones(task: str) -> None:
-    heading, folder = "## Tuned alike" + (f" on {task}" if task != "PrecisionCartPole200" else ""), f"tuned_comparison/{task}"
-    before, tuned = summary(folder, "as_in_the_file"), summary(folder, "tuned")
-    settings = json.loads((RESULTS / f"{folder}.json").read_text())["tuned"]
-    shown = list(table(section(DOCS / "results.md", heading)))[1:]
-    assert {COMPARED[row[0]] for row in shown} == set(settings) == set(tuned)
-    for label, *cells in shown:
-        algo = COMPARED[label]
-        chosen = settings[algo]["hyperparameters"]
-        assert cells == [measured(before[algo])[0], *measured(tuned[algo])[::2], *in_short(algo, task, chosen)]
-
-
-def test_lunar_lander_tuned_on_the_results_page_is_the_committed_one() -> None:
-    """Its starting points are the comparison's runs, at the evaluation nearest to the length of the tuned ones."""
-    tuned = summary("tuned_comparison/LunarLander", "tuned")
-    settings = json.loads((RESULTS / "tuned_comparison" / "LunarLander.json").read_text())["tuned"]
-    shown = list(table(section(DOCS / "results.md", "## Tuned alike on LunarLander")))[1:]
-    assert {COMPARED[row[0]] for row in shown} == set(settings) == set(tuned)
-    for label, *cells in shown:
-        algo = COMPARED[label]
-        start, success, area = measured(compared("LunarLander", 800)[algo])[0], *measured(tuned[algo])[::2]
-        assert cells == [start, success, area, *in_short(algo, "LunarLander", settings[algo]["hyperparameters"])]
-
-
-@pytest.mark.parametrize(
-    ("heading", "task"),
-    [("## Why PPO + BCE is ahead, once tuned", "PrecisionCartPole200"), ("## The same on Pendulum", "Pendulum")],
-)
-def test_the_ladder_from_ppo_to_sppo_is_the_committed_one(heading: str, task: str) -> None:
-    with open(RESULTS / "step_signal" / task / "summary.csv") as file:
-        expected = [[row["algo"], measured(row)[0], measured(row)[2]] for row in csv.DictReader(file)]
-    assert list(table(section(DOCS / "results.md", heading)))[1:] == expected
-
-
-def test_lost_runs_are_the_committed_ones() -> None:
-    expected = []
-    for task in ("Pendulum", "MountainCar"):
-        folder = RESULTS / "lost_runs" / task
-        runs = {label: seeds.values() for (_, label), seeds in runs_of(read_results(folder)).items()}
-        for label, row in summary("lost_runs", task).items():
-            lost = sum(rows[-1]["success"] < rows[0]["success"] for rows in runs[label])
-            success, _, area = measured(row)
-            expected.append([task, label, f"{lost} of {len(runs[label])}", success, area])
-    assert list(table(section(DOCS / "results.md", "## Runs that are lost")))[1:] == expected
-
-
-def test_runs_over_the_papers_budget_are_the_committed_ones() -> None:
-    runs = runs_of(read_results(RESULTS / "paper_budget" / "results.csv"))
-    labels = dict.fromkeys(label for _, label in runs)
-    shown = {row[0]: row[1:] for row in list(table(section(DOCS / "results.md", "## Over the paper's budget")))[1:]}
-    assert list(shown) == list(labels)
-    for (_, label), seeds in runs.items():
-        for cell, rows in zip(shown[label], seeds.values(), strict=True):
-            lowest = min(row["success"] for row in rows if row["episodes"] >= 5000)
-            assert cell == f"{decimals(rows[-1]['success'])} ({decimals(lowest)})"
 
 
 def test_calibration_in_the_verdicts_is_the_committed_one() -> None:

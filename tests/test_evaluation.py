@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize, VecTrans
 
 from sppo_rl import GRPO, SPPO, ReMax
 from sppo_rl.callbacks import EvaluationCallback, read_evaluations
-from sppo_rl.evaluation import evaluate, evaluation_seeds, wilson_interval
+from sppo_rl.evaluation import evaluate, evaluation_seeds
 from sppo_rl.vec_env import make_batched
 from tests.helpers import MatchEnv, SpaceEnv
 
@@ -52,30 +52,6 @@ def lengths_of(seeds):
 
 def weights(model):
     return th.cat([parameter.detach().flatten() for parameter in model.policy.parameters()])
-
-
-# ------------------------------------------------------------------ Wilson
-
-
-def test_wilson_interval_is_the_worked_example():
-    # 8 of 10, z = 1.95996: centre (.8 + .19207) / 1.38415 = .71674, half-width 1.95996 / 1.38415 * sqrt(.016 + .0096037) = .22657
-    low, high = wilson_interval(8, 10)
-    assert low == pytest.approx(0.49016, abs=2e-5)
-    assert high == pytest.approx(0.94332, abs=2e-5)
-
-
-def test_wilson_interval_holds_at_the_ends():
-    # 0 of n: the upper end is z² / (n + z²)
-    assert wilson_interval(0, 100) == (0.0, pytest.approx(3.84146 / 103.84146, abs=1e-6))
-    assert wilson_interval(100, 100) == (pytest.approx(100 / 103.84146, abs=1e-6), 1.0)
-    narrow, wide = wilson_interval(5, 10, confidence=0.5), wilson_interval(5, 10, confidence=0.99)
-    assert wide[0] < narrow[0] < 0.5 < narrow[1] < wide[1]
-
-
-@pytest.mark.parametrize(("successes", "n", "confidence"), [(1, 0, 0.9), (3, 2, 0.9), (-1, 2, 0.9), (1, 2, 1.0)])
-def test_wilson_interval_refuses_what_is_no_proportion(successes, n, confidence):
-    with pytest.raises(ValueError, match="got"):
-        wilson_interval(successes, n, confidence)
 
 
 # ------------------------------------------------------------------ counts
@@ -369,6 +345,7 @@ def test_a_callback_without_a_file_keeps_what_it_saw_when_training_goes_on(tmp_p
     ("changes", "message"),
     [
         ({"every": 0}, "every must be at least 1, got 0"),
+        ({"every": None, "stop_after_episodes": 0}, "stop_after_episodes must be at least 1 or None, got 0"),
         ({"n_episodes": 0}, "n_episodes must be at least 1, got 0"),
         ({"stop_after_episodes": 0}, "stop_after_episodes must be at least 1 or None, got 0"),
         ({"unit": "updates"}, "unit must be 'timesteps' or 'episodes', got 'updates'"),

@@ -17,7 +17,7 @@ from sppo_rl.episodes import EpisodeBatch
 from sppo_rl.fused import CHUNK, FusedSurrogate
 from sppo_rl.losses import clipped_surrogate
 from sppo_rl.policies import MlpPolicy
-from sppo_rl.updates import ActorStep
+from sppo_rl.updates import ActorUpdate
 from tests.helpers import MatchEnv, control_batch, dummy
 
 CLIP = 0.2
@@ -209,7 +209,7 @@ def test_a_step_is_the_one_autograd_takes(head: str, ent_coef: float, skip: bool
     for policy in policies:
         batch = episodes(policy, dtype)
         advantages = th.tensor([0.7, -0.4, 0.0, 0.3, -0.9, 0.0, 0.2, -0.1])
-        steps.append(ActorStep(policy, batch, advantages, CLIP, ent_coef, 0.5, aggregation, skip_zero_advantage=skip))
+        steps.append(ActorUpdate(policy, batch, advantages, CLIP, ent_coef, 0.5, aggregation, skip_zero_advantage=skip))
     assert steps[0].fused is not None
     assert steps[1].fused is None
     for sequences in ([0, 1, 2, 3, 4, 5, 6, 7], [3, 0, 5], [2, 5], [7, 1, 4, 6]):

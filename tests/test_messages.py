@@ -57,7 +57,7 @@ def test_no_environment_is_named() -> None:
         ("group_size", 3, r"multiple of group_size, got 8 and 3"),
         ("critic_loss", "mae", r"critic_loss must be 'auto', 'bce' or 'mse', got 'mae'"),
         ("critic_init", "last_batch", r"critic_init must be .* got 'last_batch'"),
-        ("loss_aggregation", "token-mean", r"loss_aggregation must be one of decision-mean, .*got 'token-mean'"),
+        ("loss_aggregation", "token-mean", r"loss_aggregation must be 'decision-mean', .* got 'token-mean'"),
         ("advantage", "raw", r"advantage must be 'residual' or 'standardized', got 'raw'"),
         ("normalize_advantage", "mean", r"normalize_advantage must be False, True or 'center', got 'mean'"),
         ("learning_rate", "fast", r"learning_rate must be .*'lin_3e-4'; got 'fast'"),
@@ -126,7 +126,6 @@ def test_numbers_of_numpy_are_numbers() -> None:
         ("action_space", spaces.Discrete(3, start=5), r"action space is Discrete\(3, start=5\).*from 0.*TransformAction"),
         ("action_space", spaces.MultiDiscrete([2, 3], start=[1, 0]), r"action space is MultiDiscrete.*from 0"),
         ("action_space", spaces.MultiDiscrete([[2, 3], [3, 2]]), r"(?s)action space is MultiDiscrete.*grid"),
-        ("action_space", spaces.MultiBinary([2, 2]), r"action space is MultiBinary.*grid"),
         (
             "observation_space",
             spaces.Discrete(5, start=2),
@@ -139,6 +138,16 @@ def test_spaces_that_networks_would_misread_are_refused(role: str, space: spaces
     options = {"observation_space": spaces.Box(-1.0, 1.0, (2,)), "action_space": spaces.Discrete(2), role: space}
     with pytest.raises(ValueError, match=message):
         SPPO("MultiInputPolicy" if isinstance(space, spaces.Dict) else "MlpPolicy", SpaceEnv(**options))
+
+
+@pytest.mark.parametrize(
+    "space",
+    [spaces.Tuple((spaces.Discrete(3), spaces.Discrete(2))), spaces.Dict({"a": spaces.Tuple((spaces.Discrete(3),))})],
+    ids=["tuple", "tuple in a dictionary"],
+)
+def test_observations_that_are_no_arrays_are_refused_at_once(space: spaces.Space) -> None:
+    with pytest.raises(NotImplementedError, match="Tuple"):
+        SPPO("MultiInputPolicy", SpaceEnv(space, spaces.Discrete(2)))
 
 
 def test_a_standardised_advantage_needs_a_probability() -> None:

@@ -41,6 +41,12 @@ def test_the_wheel_works_outside_the_repository(wheel: Path, tmp_path: Path) -> 
     assert run.returncode == 0, run.stderr
 
 
+def test_what_the_package_names_is_imported_when_it_is_asked_for() -> None:
+    script = "import sppo_rl; print(*(getattr(sppo_rl, name).__name__ for name in ('checkpoint', 'envs', 'llm', 'zoo')))"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["sppo_rl.checkpoint", "sppo_rl.envs", "sppo_rl.llm", "sppo_rl.zoo"]
+
+
 def test_importing_the_package_loads_no_simulator_and_no_zoo() -> None:
     script = (
         "import sys, sppo_rl\n"

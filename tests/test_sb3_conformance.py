@@ -385,3 +385,8 @@ def test_evaluate_policy_agrees_with_the_environment() -> None:
     returns, lengths = evaluate_policy(model, Monitor(TraceEnv()), n_eval_episodes=6, return_episode_rewards=True)
     assert isinstance(lengths, list)
     assert [bool(value) for value in returns] == [length > 1 for length in lengths]  # type: ignore[union-attr]
+
+
+def test_a_grid_of_bits_as_an_action_is_refused_in_sb3s_words() -> None:
+    with pytest.raises(AssertionError, match=r"Multi-dimensional MultiBinary.* action space is not supported"):
+        SPPO("MlpPolicy", SpaceEnv(spaces.Box(-1.0, 1.0, (2,)), spaces.MultiBinary([2, 2])))

@@ -8,7 +8,7 @@ import pytest
 import torch as th
 
 from sppo_rl.episodes import EpisodeBatch
-from sppo_rl.updates import CriticStep
+from sppo_rl.updates import CriticUpdate
 from tests.helpers import TokenPolicy
 from tests.test_updates import AGGREGATIONS, CLIP, actor_step, assert_close64, grads
 
@@ -88,5 +88,5 @@ def test_token_critic_counts_no_padding(chunk_size: int) -> None:
     (sum(terms) / len(terms)).backward()  # type: ignore[union-attr]
     assert table.grad is not None
     policy.chunk_size = chunk_size
-    CriticStep(policy, batch, targets, 1e9).step(th.arange(5))
+    CriticUpdate(policy, batch, targets, 1e9).step(th.arange(5))
     assert_close64(grads([policy.critic]), [table.grad])

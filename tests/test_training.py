@@ -14,7 +14,7 @@ from sppo_rl import PPO, RLOO, SPPO
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.episodes import EpisodeBatch
 from sppo_rl.estimators import Hybrid, Normalization
-from sppo_rl.updates import ActorStep
+from sppo_rl.updates import ActorUpdate
 from tests.helpers import FixedRewardEnv, GeneralPolicy, MatchEnv, control_batch, dummy, set_chunks, spy
 
 CLIP = 0.2
@@ -264,14 +264,14 @@ def test_a_target_kl_that_is_not_reached_stops_nothing() -> None:
 def test_minibatches_cover_all_episodes_once_an_epoch(batch_size: int | None, steps: int) -> None:
     model, batch = model_and_batch(batch_size=batch_size, n_epochs=2)
     seen: list[list[int]] = []
-    step = ActorStep.step
+    step = ActorUpdate.step
 
-    def watching(self: ActorStep, sequences: th.Tensor, *limits: float) -> float:
+    def watching(self: ActorUpdate, sequences: th.Tensor, *limits: float) -> float:
         seen.append(sequences.tolist())
         return step(self, sequences, *limits)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ActorStep, "step", watching)
+        patch.setattr(ActorUpdate, "step", watching)
         model.train(batch)
     assert len(seen) == 2 * steps
     for epoch in (seen[:steps], seen[steps:]):
@@ -383,20 +383,3 @@ def learned_returns(**kwargs: Any) -> th.Tensor:
     env = dummy(lambda: MatchEnv(steps=3, scale=5.0), 2)
     model = PPO("MlpPolicy", env, n_episodes=8, learning_rate=0.05, critic_loss="mse", seed=0, **kwargs).learn(48)
     return th.nn.utils.parameters_to_vector(model.policy.critic_parameters())
-
-
-def test_set_random_seed_decides_everything_that_follows() -> None:
-    def first_batch(construction: int | None, seed: int) -> EpisodeBatch:
-        model = SPPO("MlpPolicy", dummy(lambda: MatchEnv(steps=3), 2), n_episodes=4, seed=construction)
-        with th.no_grad():
-            for parameter in model.policy.parameters():
-                parameter.zero_()
-        batches = spy(model)
-        model.set_random_seed(seed)
-        model.learn(1)
-        return batches[0]
-
-    one, other, another = first_batch(None, 3), first_batch(8, 3), first_batch(8, 4)
-    assert th.equal(one.observations, other.observations)
-    assert th.equal(one.actions, other.actions)
-    assert not th.equal(one.observations, another.observations)

@@ -15,7 +15,7 @@ from torch import nn
 from sppo_rl import GRPO
 from sppo_rl.episodes import EpisodeBatch
 from sppo_rl.policies import MlpPolicy
-from sppo_rl.updates import ActorStep, CriticStep, rows_of, take_rows
+from sppo_rl.updates import ActorUpdate, CriticUpdate, rows_of, take_rows
 from tests.helpers import FixedRewardEnv, GeneralPolicy, control_batch, dummy, set_chunks
 
 LENGTHS = [3, 1, 7, 2, 5, 1]
@@ -138,7 +138,7 @@ def assert_close64(got: list[th.Tensor], expected: list[th.Tensor]) -> None:
         th.testing.assert_close(g.double(), e, rtol=2e-4, atol=2e-6)
 
 
-def actor_step(policy: Any, batch: EpisodeBatch, advantages: th.Tensor, **changes: Any) -> ActorStep:
+def actor_step(policy: Any, batch: EpisodeBatch, advantages: th.Tensor, **changes: Any) -> ActorUpdate:
     arguments: dict[str, Any] = {
         "clip_range": CLIP,
         "ent_coef": 0.0,
@@ -147,7 +147,7 @@ def actor_step(policy: Any, batch: EpisodeBatch, advantages: th.Tensor, **change
         "skip_zero_advantage": False,
         **changes,
     }
-    return ActorStep(policy, batch, advantages, **arguments)
+    return ActorUpdate(policy, batch, advantages, **arguments)
 
 
 # ---------------------------------------------------------------- the actor's gradient
@@ -310,7 +310,7 @@ def test_gradients_are_clipped_to_the_norm(max_grad_norm: float, path: str) -> N
     assert clipped.norm().item() == pytest.approx(max_grad_norm, rel=1e-3)
     th.testing.assert_close(clipped / clipped.norm(), free / free.norm(), atol=1e-5, rtol=1e-3)
     assert step.means()["actor_grad_norm"] == pytest.approx(free.norm().item(), rel=1e-4), "the norm before clipping is logged"
-    critic = CriticStep(policy, batch, batch.outcome, max_grad_norm)
+    critic = CriticUpdate(policy, batch, batch.outcome, max_grad_norm)
     critic.step(th.arange(6))
     assert th.cat([g.flatten() for g in grads(policy.critic_parameters())]).norm().item() == pytest.approx(
         max_grad_norm, rel=1e-3
@@ -366,7 +366,7 @@ def test_critic_gradient(
     set_chunks(policy, chunk_size, monkeypatch)
     shape: Callable[[th.Tensor], th.Tensor] = (lambda x: x) if level == "context" else (lambda x: x.unsqueeze(1))
     batch = batch._replace(values=shape(values))
-    step = CriticStep(policy, batch, shape(targets), 1e9, limit if loss == "clipped mse" else None)
+    step = CriticUpdate(policy, batch, shape(targets), 1e9, limit if loss == "clipped mse" else None)
     step.step(th.tensor(sequences))
     own = [*policy.mlp_extractor.value_net.parameters(), *policy.value_net.parameters()]
     assert_close64(grads(own), [w.grad for w in weights])  # type: ignore[misc]

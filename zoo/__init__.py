@@ -7,7 +7,8 @@ From the ground up; each imports those above it in this list alone:
 - ``settings/``: hyperparameters, and the search for better ones; ``results/``: result files, summaries, tables, plots
 - ``shipped/``: priors and agents, which lie in ``priors/`` and ``agents/``; ``imitation/``: how priors are made
 - ``running/``: a control run; ``language/``: runs of language models; ``parallel/``: many runs side by side, of either kind
-- ``commands/``: what the ``sppo-rl`` command does; ``cli``: that command; ``rl_zoo3``: rl_zoo3's command line
+- ``commands/``: what the ``sppo-rl`` command does; ``cli``: that command
+- ``rl_zoo3_manager``: what is changed inside rl_zoo3; ``rl_zoo3``: its command line
 """
 
 from __future__ import annotations

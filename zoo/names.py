@@ -54,6 +54,8 @@ TABLE = {
 """Name on the command line → algorithm; a new one is added here, with a file in ``hyperparams/``."""
 ALGORITHMS = {name: algorithm.cls for name, algorithm in TABLE.items()}
 LABELS = {name: algorithm.label for name, algorithm in TABLE.items()}
+IN_RL_ZOO3 = {algorithm.in_rl_zoo3: name for name, algorithm in TABLE.items() if algorithm.in_rl_zoo3 is not None}
+"""Name in rl_zoo3 → name on the command line."""
 
 
 class UsageError(ValueError):

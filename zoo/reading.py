@@ -70,12 +70,11 @@ def yaml_of(text: str, where: str) -> Any:
         raise UsageError(f"{where} is no valid YAML: {' '.join(str(error).split())}. Repair it.") from error
 
 
-def shortened(value: Any, width: int = 60) -> str:
+def shortened(value: Any) -> str:
     """
-    Write a value for a message.
+    Write a value for a message, in at most 60 characters.
 
     :param value: any
-    :param width: at most so many characters
     """
     text = repr(value)
-    return text if len(text) <= width else text[: width - 3] + "..."
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 
 from sppo_rl.envs.reasoning.encoding import check_round_trip, decode, fit, load_tokenizer
-from sppo_rl.envs.reasoning.problems import Problem
+from sppo_rl.envs.reasoning.problems import Problem, as_problems
 from sppo_rl.envs.reasoning.rewards import Scorer, as_scorer, score_batch
 from sppo_rl.envs.reasoning.verifier import VerifierPool
 
@@ -27,7 +27,8 @@ class ReasoningTask:
     """
     The problems, encoded, and the judgement of responses to them.
 
-    :param problems: the problems; those whose prompt does not fit are dropped and counted in :attr:`dropped`
+    :param problems: problems, pairs (problem, answer) or rows, see :func:`~.problems.as_problems`; those whose prompt does not fit are
+        dropped and counted in :attr:`dropped`
     :param tokenizer: a Hugging Face tokenizer, or the hub name or folder to load one from
     :param max_prompt_tokens: longest prompt
     :param max_new_tokens: longest response, the token that ends it included
@@ -36,7 +37,7 @@ class ReasoningTask:
     :param vocab_size: number of token ids that a policy may emit; ``None`` takes ``len(tokenizer)``. A model whose output layer is padded
         (Qwen2.5: 151,936 outputs, 151,665 tokens) needs its own number here
     :param ends: tokens that end a response, where the policy knows others than the tokenizer's end of sequence
-    :raises TypeError: if one of the problems is no :class:`~.problems.Problem`
+    :raises TypeError: if one of the problems is none
     :raises ValueError: if no prompt fits, a limit is not positive, or the tokenizer loses text
     """
 
@@ -55,16 +56,7 @@ class ReasoningTask:
             raise ValueError(
                 f"max_prompt_tokens and max_new_tokens must be at least 1, got {max_prompt_tokens} and {max_new_tokens}."
             )
-        if not problems:
-            raise ValueError("No problems were given.")
-        strange = next(((k, each) for k, each in enumerate(problems) if not isinstance(each, Problem)), None)
-        if strange is not None:
-            number, each = strange
-            raise TypeError(
-                f"problems[{number}] must be a Problem, got the {type(each).__name__} {str(each)[:60]!r}. Make problems of pairs with "
-                "from_pairs([(problem, answer), …]), of rows with from_records([{'problem': …, 'answer': …}, …]); both are in "
-                "sppo_rl.envs.reasoning."
-            )
+        problems = as_problems(problems)
         if isinstance(tokenizer, str | PathLike):
             tokenizer = load_tokenizer(tokenizer)
         self.tokenizer = tokenizer

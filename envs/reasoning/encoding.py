@@ -16,10 +16,10 @@ _PROBE = "What is 1 + 2?\n\tx_1 = \\boxed{3},  100 %"
 
 def load_tokenizer(source: str | PathLike[str]) -> Any:
     """
-    Load a tokenizer as its folder describes it.
+    Load a tokenizer as its own files describe it.
 
-    ``AutoTokenizer`` chooses a class by the model's architecture, which may replace the pre-tokenizer that a local folder came with (a
-    character tokenizer beside a Qwen2 model loses white space). Where the two disagree, the folder's own ``tokenizer.json`` counts.
+    ``AutoTokenizer`` chooses a class by the model's architecture or the tokenizer's configuration, which may replace the pre-tokenizer of
+    ``tokenizer.json`` (a character tokenizer beside a Qwen2 model loses white space). Where the two disagree, that file counts.
 
     :param source: hub name or local folder
     """
@@ -27,11 +27,20 @@ def load_tokenizer(source: str | PathLike[str]) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     tokenizer = AutoTokenizer.from_pretrained(source)
-    if (Path(source) / "tokenizer.json").is_file():
+    if _has_tokenizer_json(source):
         as_saved = PreTrainedTokenizerFast.from_pretrained(source)
         if tokenizer.encode(_PROBE) != as_saved.encode(_PROBE):
             return as_saved
     return tokenizer
+
+
+def _has_tokenizer_json(source: str | PathLike[str]) -> bool:
+    """Whether there is the file; of a hub name whose tokenizer has just been loaded, so that all its files are in the cache."""
+    if Path(source).is_dir():
+        return (Path(source) / "tokenizer.json").is_file()
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(str(source), "tokenizer.json"), str)
 
 
 def prompt_ids(problem: Problem, tokenizer: Any, use_chat_template: bool | None = None) -> list[int]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sppo_rl.envs.reasoning.golds import gold_answer, warn_of_unlikely_golds
 
@@ -169,6 +169,30 @@ def from_pairs(pairs: Iterable[tuple[str, str]], source: str = "list", instructi
     :param instruction: added behind each problem
     """
     return from_records(({"problem": problem, "answer": answer} for problem, answer in pairs), source, instruction)
+
+
+def as_problems(given: Sequence[Problem | Mapping[str, Any] | tuple[str, str]]) -> list[Problem]:
+    """
+    Take problems as an environment is given them.
+
+    :param given: problems, or what :func:`from_pairs` or :func:`from_records` take
+    :raises TypeError: if one is neither
+    :raises ValueError: if there is none, or as :func:`problem_from_record` does
+    """
+    if not len(given):
+        raise ValueError("No problems were given.")
+    if all(isinstance(each, Problem) for each in given):
+        return list(cast(Sequence[Problem], given))
+    if all(isinstance(each, Mapping) for each in given):
+        return from_records(cast(Sequence[Mapping[str, Any]], given), "list")
+    if all(isinstance(each, tuple | list) and len(each) == 2 for each in given):
+        return from_pairs(cast(Sequence[tuple[str, str]], given))
+    kinds = ["row" if isinstance(each, Mapping) else type(each).__name__ for each in given]
+    number = next((k for k, kind in enumerate(kinds) if kind != kinds[0]), 0)
+    raise TypeError(
+        "Problems must all be a Problem, or all pairs (problem, answer), or all rows {'problem': …, 'answer': …}, but problems["
+        f"{number}] is the {type(given[number]).__name__} {str(given[number])[:60]!r}."
+    )
 
 
 def from_file(path: str | Path, source: str = "", instruction: str = "") -> list[Problem]:

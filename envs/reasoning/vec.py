@@ -54,20 +54,17 @@ class MathReasoningVecEnv(BatchedVecEnv):
         self._begin(task, num_envs, group_size, seed, shuffle)
 
     @classmethod
-    def of_task(
-        cls, task: ReasoningTask, num_envs: int, group_size: int = 1, seed: int = 0, shuffle: bool = True
-    ) -> MathReasoningVecEnv:
+    def of_task(cls, task: ReasoningTask, num_envs: int, seed: int = 0, shuffle: bool = True) -> MathReasoningVecEnv:
         """
         Make copies that share a task which is there already, with its encoded prompts and its verifier.
 
         :param task: such as :attr:`MathReasoningEnv.task`
         :param num_envs: see the class
-        :param group_size: see the class
         :param seed: see the class
         :param shuffle: see the class
         """
         env = cls.__new__(cls)
-        env._begin(task, num_envs, group_size, seed, shuffle)
+        env._begin(task, num_envs, group_size=1, seed=seed, shuffle=shuffle)
         return env
 
     def _begin(self, task: ReasoningTask, num_envs: int, group_size: int, seed: int, shuffle: bool) -> None:

@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 
+from sppo_rl.atomic import write_atomically
 from sppo_rl.envs.reasoning import AnswerScorer, VerifierPool
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
-from sppo_rl.evaluation import Estimate
+from sppo_rl.intervals import Estimate
 from sppo_rl.llm.generation import Generator, Sampling
 from sppo_rl.llm.metrics import (
     SameAnswer,
@@ -262,9 +263,7 @@ def _whole_batches(path: Path, task: ReasoningTask, batches: list[list[Pair]]) -
 def _require_settings(file: Path, completions: Path, settings: dict[str, Any]) -> None:
     """Write the settings beside a new file; refuse to go on with other ones."""
     if not completions.exists():
-        part = file.with_name(file.name + ".part")
-        part.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-        os.replace(part, file)
+        write_atomically(file, json.dumps(settings, indent=1) + "\n")
         return
     if not file.exists():
         raise ValueError(

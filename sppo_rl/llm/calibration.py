@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sppo_rl.evaluation import Estimate
+from sppo_rl.intervals import Estimate
 from sppo_rl.llm.correlation import pearson, spearman
 from sppo_rl.llm.metrics import mean_over_problems
 

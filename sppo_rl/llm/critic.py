@@ -110,18 +110,18 @@ class PromptCritic(nn.Module):
 
     @th.no_grad()
     def predict_solvability(
-        self, prompts: Sequence[str | Sequence[int] | Sequence[dict[str, str]]], batch_size: int = 32
+        self, prompts: str | Sequence[str | Sequence[int] | Sequence[dict[str, str]]], batch_size: int = 32
     ) -> np.ndarray:
         """
         Predict the chance that the policy it was trained with solves each prompt.
 
         :param prompts: texts (encoded as ``MathReasoningEnv`` does: through the tokenizer's chat template if it has one, unless the
-            environment of the training was told not to), chat messages, or token ids
+            environment of the training was told not to), chat messages, or token ids; a single text is one prompt
         :param batch_size: prompts in one forward pass
         :return: (n,) float32 probabilities
         :raises ValueError: if a prompt is empty, or text comes without a tokenizer
         """
-        encoded = [self._encode(prompt) for prompt in prompts]
+        encoded = [self._encode(prompt) for prompt in ([prompts] if isinstance(prompts, str) else prompts)]
         if not all(encoded):
             raise ValueError(f"Prompt {[bool(ids) for ids in encoded].index(False)} has no tokens.")
         device = self.head.weight.device
@@ -216,5 +216,5 @@ def make_critic(
     else:
         check_vocabulary("critic", model, len(own_tokenizer), "its tokenizer", "Pass the one that belongs to it.")
     if lora is not None:
-        add_lora(model, lora, unread=isinstance(source, Saved))
+        add_lora(model, lora, unread=isinstance(source, Saved), dtype=dtype)
     return PromptCritic(model, tokenizer, dtype, packing, own_tokenizer)

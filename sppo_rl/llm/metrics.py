@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from sppo_rl.evaluation import Estimate, wilson_interval
+from sppo_rl.intervals import Estimate, wilson_interval
 
 NO_ANSWER = -1
 """Class of a response that gives no answer: it has no vote."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from contextlib import AbstractContextManager, nullcontext
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import Any, TypeAlias
@@ -54,6 +56,7 @@ def causal_model(source: ModelSource) -> PreTrainedModel:
     else:
         model = AutoModelForCausalLM.from_pretrained(_named("model", source), dtype=th.float32)
     remove_dropout(model)
+    _make_generation_config_savable(model)
     if not isinstance(source, Saved):
         _check_output_layer(model)
     return model
@@ -188,7 +191,8 @@ def _check_output_layer(model: PreTrainedModel) -> None:
     ids = th.arange(1, 4).unsqueeze(0) % model.config.get_text_config().vocab_size
     was_training = model.training
     model.eval()
-    with th.no_grad():
+    # what attention says makes no difference here, and flash attention computes neither in float32 nor on a CPU
+    with th.no_grad(), attention_by(model, "eager"):
         ids = ids.to(next(model.parameters()).device)
         whole = model(input_ids=ids, use_cache=False).logits
         ours = output_layer(model)(model.base_model(input_ids=ids, use_cache=False).last_hidden_state)
@@ -198,6 +202,55 @@ def _check_output_layer(model: PreTrainedModel) -> None:
             f"{type(model).__name__} changes its logits after the output layer (soft-capping or scaling), which TransformerPolicy does not "
             "do. Use a model whose logits are those of its output layer, such as Qwen2, Llama or Mistral."
         )
+
+
+def _make_generation_config_savable(model: PreTrainedModel) -> None:
+    """
+    Mend what would keep a trained model from being written.
+
+    transformers reads a ``generation_config`` with ``temperature`` or ``top_p`` but without ``do_sample``, as some models on the hub have
+    it, and refuses to save it. Whoever wrote those meant sampling.
+    """
+    generation: Any = getattr(model, "generation_config", None)
+    if generation is None or _can_be_saved(generation):
+        return
+    generation.do_sample = True
+    if not _can_be_saved(generation):
+        warnings.warn(
+            "The model's generation_config contradicts itself, and transformers would refuse to save it: only its tokens for the beginning "
+            "and the end are kept.",
+            UserWarning,
+            stacklevel=4,
+        )
+        tokens = GenerationConfig(bos_token_id=generation.bos_token_id, eos_token_id=generation.eos_token_id)
+        # end_tokens reads this
+        tokens._from_model_config = generation._from_model_config
+        model.generation_config = tokens
+
+
+def _can_be_saved(generation: GenerationConfig) -> bool:
+    try:
+        generation.validate(strict=True)
+    except ValueError:
+        return False
+    return True
+
+
+@contextmanager
+def attention_by(model: PreTrainedModel, implementation: str) -> Iterator[None]:
+    """
+    Exchange a model's attention function, in a context.
+
+    :param model: changed in place until the context ends
+    :param implementation: its name, such as ``"eager"``, which every model has
+    """
+    config = model.config
+    chosen = config._attn_implementation
+    config._attn_implementation = implementation
+    try:
+        yield
+    finally:
+        config._attn_implementation = chosen
 
 
 def attention_for_any_shape(device: th.device) -> AbstractContextManager[None]:

@@ -1,21 +1,77 @@
-"""Checks of what a TransformerPolicy was made with: each message names the parameter, the value seen and what may stand there."""
+"""
+What a TransformerPolicy is made with: what is kept of it for loading, its optimizers, and checks, whose messages name the parameter, the
+value seen and what may stand there.
+"""
 
 from __future__ import annotations
 
+import inspect
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from typing import Any
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from torch import nn
 from transformers import PreTrainedModel
 
 DTYPES = {"float32": th.float32, "bfloat16": th.bfloat16}
 """What forward and backward passes may compute in."""
 _CONTROL_RATE = 1e-4
 """Above this, a learning rate was meant for a network of a few thousand weights."""
+SIZES = ("tokens_per_pass", "logits_per_pass", "responses_per_pass")
+"""Parameters of the policy that bound a pass: at least 1, or ``None``."""
+OPERATIONAL = (*SIZES, "generator_kwargs")
+"""Parameters of the policy that say how the work is done and not what is learned: they may be changed while it is trained."""
+_NOT_KEPT = ("self", "observation_space", "action_space", "lr_schedule", "model", "critic", "use_sde")
+"""Parameters that a saved policy has no need of, or has in another form."""
+
+
+def kept(constructor: Callable[..., None], given: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Pick what a policy must be built with again when it is loaded: every parameter of its constructor, so that none is forgotten.
+
+    :param constructor: of the policy
+    :param given: its parameters, by name, perhaps among other things
+    """
+    return {name: given[name] for name in inspect.signature(constructor).parameters if name not in _NOT_KEPT}
+
+
+def check_operational(changes: Mapping[str, Any]) -> None:
+    """
+    Check what is to be changed in a policy that is there.
+
+    :param changes: new values by name
+    :raises ValueError: if one cannot be changed, or is out of its range
+    """
+    for name in changes:
+        if name not in OPERATIONAL:
+            raise ValueError(f"{name} cannot be changed in a policy that is there; these can: {', '.join(OPERATIONAL)}.")
+    check_sizes(changes)
+
+
+def adamw(parameters: list[nn.Parameter], rate: float, weight_decay: float) -> th.optim.AdamW:
+    """
+    Make an optimizer that goes through its parameters one at a time.
+
+    PyTorch's choice on a GPU (``foreach``) would make a temporary copy of all of them at every step: four bytes a parameter.
+
+    :param parameters: in one group, and be it empty: an algorithm without a critic has an optimizer that does nothing
+    :param rate: of learning
+    :param weight_decay: see :class:`torch.optim.AdamW`
+    """
+    optimizer = th.optim.AdamW([{"params": parameters}], lr=rate, weight_decay=weight_decay, foreach=False)
+    optimizer.register_load_state_dict_post_hook(_one_at_a_time)
+    return optimizer
+
+
+def _one_at_a_time(optimizer: th.optim.Optimizer) -> None:
+    """What is read from a file brings along the choice of the version that wrote it."""
+    for group in optimizer.param_groups:
+        group["foreach"] = False
 
 
 def read_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> tuple[int, int]:
@@ -37,23 +93,20 @@ def read_spaces(observation_space: spaces.Space, action_space: spaces.Space) -> 
     return len(action_space.nvec), int(action_space.nvec[0]) - 1
 
 
-def check_options(model: Any, use_sde: bool, dtype: str, temperature: float, **sizes: int | None) -> None:
+def check_options(given: Mapping[str, Any]) -> None:
     """
-    Check that there is a model, and that the others can be had.
+    Check that there is a model, that the other options can be had, and that this process trains alone.
 
-    :param model: hub name, folder, configuration or instance
-    :param use_sde: must be ``False``
-    :param dtype: one of :data:`DTYPES`
-    :param temperature: of sampling, above 0
-    :param sizes: by name; at least 1, or ``None``
-    :raises ValueError: if one is missing or out of its range
+    :param given: what a policy is made with, by name
+    :raises ValueError: if an option is missing or out of its range, or this is one of several processes
     """
-    if model is None:
+    dtype, temperature = given["dtype"], given["temperature"]
+    if given["model"] is None:
         raise ValueError(
             "A TransformerPolicy needs a model: pass policy_kwargs={'model': …} with a hub name such as 'Qwen/Qwen2.5-1.5B-Instruct', "
             "a local folder, a configuration or an instance."
         )
-    if use_sde:
+    if given["use_sde"]:
         raise ValueError("use_sde=True is for continuous actions; tokens are sampled from a softmax.")
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be {' or '.join(map(repr, DTYPES))}, got {dtype!r}.")
@@ -61,9 +114,32 @@ def check_options(model: Any, use_sde: bool, dtype: str, temperature: float, **s
         raise ValueError(
             f"temperature must be above 0, got {temperature}. Greedy responses come from predict(deterministic=True)."
         )
-    for name, size in sizes.items():
+    check_sizes(given)
+    _refuse_several_processes()
+
+
+def check_sizes(given: Mapping[str, Any]) -> None:
+    """
+    Check what bounds a pass.
+
+    :param given: parameters by name; those of :data:`SIZES` are looked at
+    :raises ValueError: if one is out of its range
+    """
+    for name in SIZES:
+        size = given.get(name)
         if size is not None and size < 1:
             raise ValueError(f"{name} must be at least 1, got {size}.")
+
+
+def _refuse_several_processes() -> None:
+    """Processes of ``torchrun`` or ``accelerate launch`` would each train a model of their own, all of them on the first GPU."""
+    size = os.environ.get("WORLD_SIZE", "")
+    if size.isdecimal() and int(size) > 1:
+        raise ValueError(
+            f"WORLD_SIZE is {size}: this is one of {size} processes that torchrun or accelerate launch started, and training is not "
+            "distributed: each would train a model of its own on the same GPU. Start one process, without them; the other GPUs can "
+            "generate for it with policy_kwargs={'generator': 'vllm-server'}. If something else has set WORLD_SIZE, unset it."
+        )
 
 
 def end_of_sequence(

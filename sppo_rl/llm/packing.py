@@ -245,14 +245,15 @@ def _agrees(body: PreTrainedModel, vocabulary: int) -> bool:
     rows, columns = (column < lengths.unsqueeze(1)).nonzero(as_tuple=True)
     was_training = body.training
     body.eval()
-    flash = body.config._attn_implementation in FLASH
-    # flash attention takes short floats only; all others are compared at full precision
-    with th.autocast(device.type, dtype=th.bfloat16, enabled=flash):
+    # flash attention takes short floats only, and frozen weights may be held in them; all others are compared at full precision
+    short = body.config._attn_implementation in FLASH or any(weight.dtype is th.bfloat16 for weight in body.parameters())
+    # this may run inside a training pass, which must not find converted weights that know of no gradients
+    with th.autocast(device.type, dtype=th.bfloat16, enabled=short, cache_enabled=False):
         packed, grouped = (
             read(body, ids, lengths, rows, columns).float() for read in (packed_hidden_states, grouped_hidden_states)
         )
     body.train(was_training)
-    return bool((packed - grouped).abs().max() <= (0.05 if flash else 1e-4) * grouped.abs().max())
+    return bool((packed - grouped).abs().max() <= (0.05 if short else 1e-4) * grouped.abs().max())
 
 
 class Reader:

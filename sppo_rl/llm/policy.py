@@ -21,7 +21,17 @@ from sppo_rl.llm.generation import Generator, Sampling, make_generator
 from sppo_rl.llm.lengths import check_lengths, check_token_critic
 from sppo_rl.llm.lora import LoraOptions, add_lora, merged_parameters, save_merged
 from sppo_rl.llm.models import ModelSource, Saved, causal_model, end_tokens, output_layer
-from sppo_rl.llm.options import DTYPES, check_options, check_vocabulary, end_of_sequence, point_out_control_rate, read_spaces
+from sppo_rl.llm.options import (
+    DTYPES,
+    adamw,
+    check_operational,
+    check_options,
+    check_vocabulary,
+    end_of_sequence,
+    kept,
+    point_out_control_rate,
+    read_spaces,
+)
 from sppo_rl.llm.packing import Reader
 from sppo_rl.llm.tokens import by_token_budget, compute_in, lay_out, response_mask, token_log_probs
 from sppo_rl.sequence_policy import DecisionEvaluation, SequencePolicy
@@ -106,80 +116,76 @@ class TransformerPolicy(SequencePolicy):
         generator_kwargs: dict[str, Any] | None = None,
         use_sde: bool = False,
     ):
+        # first, while only the parameters have names
+        given = dict(locals())
         super().__init__(observation_space, action_space)
         self.max_new_tokens, self.vocabulary = read_spaces(observation_space, action_space)
-        check_options(
-            model,
-            use_sde,
-            dtype,
-            temperature,
-            tokens_per_pass=tokens_per_pass,
-            logits_per_pass=logits_per_pass,
-            responses_per_pass=responses_per_pass,
-        )
+        self._longest_prompt = spaces.flatdim(cast(spaces.Dict, observation_space)["prompt_ids"])
+        check_options(given)
         point_out_control_rate(model, lr_schedule(1.0))
-        self._options = {
-            "critic_tokenizer": critic_tokenizer,
-            "lora": lora,
-            "critic_lora": critic_lora,
-            "with_critic": with_critic,
-            "tokenizer": tokenizer,
-            "use_chat_template": use_chat_template,
-            "eos_token_id": eos_token_id,
-            "dtype": dtype,
-            "temperature": temperature,
-            "weight_decay": weight_decay,
-            "critic_weight_decay": critic_weight_decay,
-            "gradient_checkpointing": gradient_checkpointing,
-            "tokens_per_pass": tokens_per_pass,
-            "logits_per_pass": logits_per_pass,
-            "packing": packing,
-            "responses_per_pass": responses_per_pass,
-            "generator": generator,
-            "generator_kwargs": generator_kwargs,
-        }
+        self._options = kept(TransformerPolicy.__init__, given)
         self.use_chat_template = use_chat_template
         self.tokenizer, self.temperature, self.compute_dtype = tokenizer, temperature, DTYPES[dtype]
-        self.tokens_per_pass, self.logits_per_pass = tokens_per_pass, logits_per_pass
         self.reader = Reader(packing)
+        self._make_networks(model, critic)
+        self.value_scale = ValueScale()
+        self._make_optimizers(lr_schedule(1.0))
+        self._operate_with(self._options)
+
+    def _make_networks(self, model: ModelSource | None, critic: ModelSource | None) -> None:
+        """Actor and critic, their adapters, and what the actor ends a response with."""
+        assert model is not None
+        options = self._options
         self.model = causal_model(model)
         advice = "Pass it the model's own tokenizer; if that has tokens the model does not know, also vocab_size={}, the model's number."
         check_vocabulary("model", self.model, self.vocabulary, "the environment", advice)
-        self._longest_prompt = spaces.flatdim(cast(spaces.Dict, observation_space)["prompt_ids"])
         # a file of an earlier version was trained with the tokenizer's alone
         of_model = [] if isinstance(model, Saved) and model.generation_config is None else end_tokens(self.model)
-        self.eos_token_id = end_of_sequence(eos_token_id, tokenizer, of_model, self.vocabulary)
+        self.eos_token_id = end_of_sequence(options["eos_token_id"], self.tokenizer, of_model, self.vocabulary)
         self.critic: PromptCritic | None = None
-        if with_critic:
-            self.critic = make_critic(
-                critic, self.model, self.vocabulary, tokenizer, critic_tokenizer, critic_lora, self.compute_dtype, packing
-            )
-            self.critic.use_chat_template = use_chat_template
+        if options["with_critic"]:
+            own = options["critic_tokenizer"], options["critic_lora"], self.compute_dtype, options["packing"]
+            self.critic = make_critic(critic, self.model, self.vocabulary, self.tokenizer, *own)
+            self.critic.use_chat_template = self.use_chat_template
         self._weights_missing = isinstance(model, Saved)
         if not self._weights_missing:
             check_lengths(self.model, self.critic, self._longest_prompt, self.max_new_tokens)
-        if lora is not None:
-            add_lora(self.model, lora, unread=self._weights_missing)
-        if gradient_checkpointing:
+        if options["lora"] is not None:
+            add_lora(self.model, options["lora"], self._weights_missing, self.compute_dtype)
+        if options["gradient_checkpointing"]:
             for network in (self.model, *([self.critic.model] if self.critic is not None else [])):
                 network.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        self.value_scale = ValueScale()
-        self.optimizer = th.optim.AdamW(self.actor_parameters(), lr=lr_schedule(1.0), weight_decay=weight_decay)
-        # one group even without parameters: an algorithm without a critic has an optimizer that does nothing
-        self.critic_optimizer = th.optim.AdamW(
-            [{"params": self.critic_parameters()}], lr=lr_schedule(1.0), weight_decay=critic_weight_decay
-        )
-        self.generator: Generator = make_generator(
-            generator,
-            self.model,
-            self.compute_dtype,
-            self._longest_prompt + self.max_new_tokens,
-            responses_per_pass,
-            generator_kwargs,
-        )
+
+    def _make_optimizers(self, rate: float) -> None:
+        self.optimizer = adamw(self.actor_parameters(), rate, self._options["weight_decay"])
+        self.critic_optimizer = adamw(self.critic_parameters(), rate, self._options["critic_weight_decay"])
         self.weight_version = 0
         """Steps of the actor's optimizer; names the weights that a generator holds."""
         self.optimizer.register_step_post_hook(self._count_step)
+
+    def _operate_with(self, options: dict[str, Any]) -> None:
+        """Make the generator, and keep what bounds a pass."""
+        self.generator: Generator = make_generator(
+            options["generator"],
+            self.model,
+            self.compute_dtype,
+            self._longest_prompt + self.max_new_tokens,
+            options["responses_per_pass"],
+            options["generator_kwargs"],
+            self.vocabulary,
+        )
+        self._options = options
+        self.tokens_per_pass, self.logits_per_pass = options["tokens_per_pass"], options["logits_per_pass"]
+
+    def change_operation(self, **changes: Any) -> None:
+        """
+        Change how the work is done: a run may go on with a server at another address, or on a GPU with less memory.
+
+        :param changes: parameters of the constructor among :data:`~sppo_rl.llm.options.OPERATIONAL`
+        :raises ValueError: if one is out of its range, or another one; nothing is changed then
+        """
+        check_operational(changes)
+        self._operate_with({**self._options, **changes})
 
     @classmethod
     def complete_kwargs(cls, kwargs: dict[str, Any], env: VecEnv | None, with_critic: bool) -> dict[str, Any]:

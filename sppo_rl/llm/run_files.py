@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+from sppo_rl.atomic import replacing
 from sppo_rl.llm.benchmarking import Record, read_completions
 from sppo_rl.llm.policy import TransformerPolicy
 
@@ -35,10 +35,8 @@ def keep_lines(path: Path, timesteps: int) -> list[Record]:
     if not path.exists():
         return []
     kept = [record for record in read_completions(path) if 0 < timesteps >= record["timesteps"]]
-    part = path.with_name(path.name + ".part")
-    part.unlink(missing_ok=True)
-    append_lines(part, kept)
-    os.replace(part, path)
+    with replacing(path) as part:
+        append_lines(part, kept)
     return kept
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sppo_rl.evaluation import Estimate
+from sppo_rl.intervals import Estimate
 from sppo_rl.llm.correlation import area_under_curve, pearson
 from sppo_rl.llm.metrics import mean_over_problems
 

@@ -229,6 +229,7 @@ def test_held_out_prompts_are_encoded_as_those_of_training(tmp_path: Path) -> No
             critic.head.weight.normal_()
         as_text = critic.predict_solvability([str(problem.prompt) for problem in HELD_OUT])
         np.testing.assert_array_equal(as_text, critic.predict_solvability(env.task.encoded))
+        assert critic.predict_solvability(str(HELD_OUT[0].prompt)).tolist() == as_text[:1].tolist()
         assert len(set(as_text.tolist())) == len(HELD_OUT)
         in_chat = critic.predict_solvability([[{"role": "user", "content": "1?"}]])
         np.testing.assert_array_equal(in_chat, critic.predict_solvability([tokenizer.encode("abc1?=?")]))

@@ -15,7 +15,7 @@ from sppo_rl.llm.generation.serve import command
 from sppo_rl.llm.generation.transformers_backend import COMPACT_BELOW, choose
 from sppo_rl.llm.generation.vllm_extension import WeightSync, require_vllm
 from sppo_rl.llm.generation.vllm_sync import read_response, request_options
-from tests.llm.conftest import EOS, VOCABULARY, tiny_model
+from tests.llm.conftest import EOS, VOCABULARY, tiny_config, tiny_model
 from tests.llm.test_policy import P, make
 
 PROMPTS = [np.array(ids) for ids in ([5, 6, 7], [9], [4, 4, 8, 3, 2, 11], [7, 7])]
@@ -194,6 +194,23 @@ def test_generators_by_name() -> None:
         make_generator("sglang", model, th.float32, 20)
     with pytest.raises(ValueError, match=r"responses_per_pass=4 is for generator='transformers'\..* max_num_seqs"):
         make_generator("vllm", model, th.float32, 20, 4)
+
+
+@pytest.mark.parametrize("name", ["vllm", "vllm-server"])
+def test_more_unused_outputs_than_vllm_can_exclude_are_refused_at_once(name: str) -> None:
+    """Its runner on GPUs would refuse every request."""
+    wide = tiny_config(width=4, layers=1, vocab_size=VOCABULARY + 1100)
+    message = (
+        rf"{VOCABULARY + 1100} outputs and vocab_size={VOCABULARY}: 1100 belong to no token .* at most 1024 .*'transformers'"
+    )
+    with pytest.raises(ValueError, match=message):
+        make(model=wide, generator=name)
+    with pytest.raises(ValueError, match=message):
+        request_options(sampling(), VOCABULARY + 1100)
+    make(model=wide)
+    fitting = tiny_config(width=4, layers=1, vocab_size=VOCABULARY + 1024)
+    assert make(model=fitting, generator=name).generator.version is None  # type: ignore[attr-defined]
+    assert len(request_options(sampling(), VOCABULARY + 1024)["logit_bias"]) == 1024
 
 
 def test_a_server_that_is_not_there() -> None:

@@ -18,6 +18,7 @@ from sppo_rl.llm.generation import TransformersGenerator
 from sppo_rl.llm.lora import merged_parameters
 from tests.llm.conftest import TOKENIZER, digit_learner, echo_env, greedy_success, tiny_config, tiny_model
 from tests.llm.test_policy import actions, make, observe
+from tests.llm.test_precision import rounded
 from tests.llm.test_saving import assert_same_weights
 
 LORA = {"r": 4, "lora_alpha": 8, "target_modules": "all-linear", "lora_dropout": 0.1}
@@ -50,6 +51,12 @@ def test_only_adapters_and_the_critics_head_are_trained() -> None:
     perturb(policy)
     first, second = (policy.evaluate_decisions(observe(), actions()).log_prob for _ in range(2))
     assert th.equal(first, second)
+
+
+def test_an_output_layer_that_is_not_tied_is_frozen_as_well() -> None:
+    policy = make(model=tiny_config(16, 1, tie_word_embeddings=False), lora=LORA)
+    assert policy.model.lm_head.weight is not policy.model.get_input_embeddings().weight
+    assert all("lora_" in name for name, p in policy.model.named_parameters() if p.requires_grad)
 
 
 def test_new_adapters_change_nothing_and_trained_ones_are_merged_exactly() -> None:
@@ -116,6 +123,58 @@ def test_saving_exporting_resuming(tmp_path: Path) -> None:
     expected = whole.policy.critic.predict_solvability(prompts)
     np.testing.assert_allclose(critic.predict_solvability(prompts), expected, rtol=1e-5)
     assert (expected != 0.4).all()
+
+
+def frozen_layers(model: Any) -> dict[str, th.dtype]:
+    return {name: p.dtype for name, p in model.policy.named_parameters() if name.endswith("base_layer.weight")}
+
+
+def test_in_bfloat16_frozen_weights_are_held_short_through_saving_and_resuming(tmp_path: Path) -> None:
+    """Actor and critic; the run is the one that holds them in float32, bit for bit."""
+
+    def run() -> Any:
+        model = rounded(tiny_model(width=16, layers=1), th.bfloat16)
+        kwargs = {
+            "model": model,
+            "critic": rounded(tiny_model(1, width=8, layers=1), th.bfloat16),
+            "lora": LORA,
+            "critic_lora": LORA,
+        }
+        return SPPO(
+            "TransformerPolicy", echo_env(), 1e-2, n_episodes=16, n_epochs=2, batch_size=8, critic_init=0.4, seed=3, device="cpu",
+            policy_kwargs={**kwargs, "dtype": "bfloat16"},
+        )  # fmt: skip
+
+    whole, plain = run(), run()
+    assert len(frozen_layers(whole)) == 14
+    assert set(frozen_layers(whole).values()) == {th.bfloat16}
+    for module in plain.policy.modules():
+        if hasattr(module, "base_layer"):
+            module.base_layer.float()
+    whole.learn(16 * 3)
+    plain.learn(16 * 3)
+    for ours, expected in zip(whole.policy.parameters(), plain.policy.parameters(), strict=True):
+        assert th.equal(ours.float(), expected)
+    assert any(p.abs().max() > 0 for name, p in whole.policy.named_parameters() if "lora_B" in name)
+
+    for model in (whole, plain):
+        # a file of an earlier version holds them in float32
+        model.save(tmp_path / "model")
+        loaded = SPPO.load(tmp_path / "model", device="cpu")
+        assert frozen_layers(loaded) == frozen_layers(whole)
+        assert_same_weights(loaded, whole)
+    run().learn(16 * 2, callback=CheckpointCallback(tmp_path / "checkpoints"))
+    resumed = load_checkpoint(SPPO, tmp_path / "checkpoints", echo_env(), device="cpu")
+    assert resumed is not None
+    assert frozen_layers(resumed) == frozen_layers(whole)
+    resumed.learn(16, reset_num_timesteps=False)
+    assert_same_weights(resumed, whole)
+
+    whole.policy.export(tmp_path / "export")
+    merged = dict(merged_parameters(whole.policy.model))
+    actor = AutoModelForCausalLM.from_pretrained(tmp_path / "export" / "policy")
+    assert all(th.equal(weight, merged[name]) for name, weight in actor.named_parameters())
+    PromptCritic.load(tmp_path / "export" / "critic").predict_solvability(["0?"])
 
 
 def test_rloos_reference_is_the_model_without_what_the_adapters_learnt() -> None:

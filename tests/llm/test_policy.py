@@ -72,6 +72,14 @@ def test_log_probs_are_those_of_each_row_alone(temperature: float) -> None:
     assert (entropy[mask] < np.log(VOCABULARY)).all()
 
 
+def test_predicted_values_are_the_critics_probabilities() -> None:
+    policy = make()
+    with th.no_grad():
+        values = policy.predict_values(observe())
+        expected = th.sigmoid(policy.context_value_logits(observe()))
+    assert th.equal(values, expected.unsqueeze(1))
+
+
 def test_gradients_do_not_depend_on_the_chunks() -> None:
     gradients = []
     for budget in (1, 12, 10_000):
@@ -180,6 +188,14 @@ def test_bfloat16_computes_in_it_and_keeps_float32_weights() -> None:
         a, b = (policy.evaluate_decisions(observe(), actions()).log_prob for policy in (exact, short))
     assert a.dtype == b.dtype == th.float32
     assert 0.0 < (a - b).abs().max() < 0.2
+
+
+def test_frozen_weights_beside_adapters_are_held_in_the_dtype_that_computes() -> None:
+    published = tiny_model().bfloat16().float()
+    for dtype, expected in (("float32", th.float32), ("bfloat16", th.bfloat16)):
+        policy = make(dtype, model=published, lora={"r": 2, "target_modules": ["q_proj"]})
+        assert policy.model.model.layers[0].mlp.up_proj.weight.dtype is expected
+        assert {parameter.dtype for parameter in policy.actor_parameters()} == {th.float32}
 
 
 def test_frozen_weights_are_not_trained() -> None:
@@ -294,6 +310,41 @@ def test_a_model_with_adapters_is_refused() -> None:
     for role in ("model", "critic"):
         with pytest.raises(TypeError, match=rf"{role} must be a hub name, .* got PeftModel\..* merge_and_unload\(\); .*lora="):
             make(**{role: adapted})
+
+
+@pytest.mark.parametrize("started", ["1", "", "2"])
+def test_one_of_several_processes_is_refused(started: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", started)
+    if started == "2":
+        with pytest.raises(
+            ValueError, match=r"WORLD_SIZE is 2: .* torchrun or accelerate launch .*Start one process.*'vllm-server'"
+        ):
+            make()
+    else:
+        make()
+
+
+def test_the_way_of_working_can_be_changed() -> None:
+    policy = make(tokens_per_pass=50)
+    weights, version = policy.model.lm_head.weight, policy.weight_version
+    before = policy.generator
+    policy.change_operation(tokens_per_pass=7, responses_per_pass=2)
+    assert (policy.tokens_per_pass, policy.logits_per_pass, policy.weight_version) == (7, 1024, version)
+    assert policy.generator is not before
+    assert policy.generator.responses_per_pass == 2  # type: ignore[attr-defined]
+    assert policy.model.lm_head.weight is weights
+    assert policy._get_constructor_parameters()["responses_per_pass"] == 2, "and it is saved"
+    away = make(generator="vllm-server", generator_kwargs={"url": "http://here:1"})
+    away.change_operation(generator_kwargs={"url": "http://there:2"})
+    assert away.generator.url == "http://there:2"  # type: ignore[attr-defined]
+    for wrong, message in (
+        ({"tokens_per_pass": 0}, "tokens_per_pass must be at least 1, got 0"),
+        ({"temperature": 0.5}, "temperature cannot be changed in a policy that is there; these can: tokens_per_pass"),
+        ({"tokens_per_pass": 9, "responses_per_pass": 4}, "responses_per_pass=4 is for generator='transformers'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            away.change_operation(**wrong)
+    assert (away.tokens_per_pass, away.generator.url) == (None, "http://there:2")  # type: ignore[attr-defined]
 
 
 def test_a_control_learning_rate_for_a_pretrained_model_is_pointed_out(tmp_path: Any) -> None:

@@ -62,6 +62,48 @@ def test_a_policy_saves_every_option_it_was_made_with(tmp_path: Path) -> None:
     assert loaded.tokens_per_pass == 50
 
 
+def test_every_option_is_kept_as_it_was_given() -> None:
+    """One that was forgotten would be another after loading, without a word."""
+    options: dict[str, Any] = {
+        "critic_tokenizer": TOKENIZER,
+        "lora": {"r": 2, "target_modules": ["q_proj"]},
+        "critic_lora": {"r": 1, "target_modules": ["q_proj"]},
+        "with_critic": True,
+        "tokenizer": TOKENIZER,
+        "use_chat_template": False,
+        "eos_token_id": 5,
+        "dtype": "bfloat16",
+        "temperature": 0.7,
+        "weight_decay": 0.1,
+        "critic_weight_decay": 0.2,
+        "gradient_checkpointing": True,
+        "tokens_per_pass": 50,
+        "logits_per_pass": 60,
+        "packing": False,
+        "responses_per_pass": None,
+        "generator": "vllm-server",
+        "generator_kwargs": {"url": "http://here:1"},
+    }
+    given_otherwise = {"observation_space", "action_space", "lr_schedule", "model", "critic", "use_sde"}
+    assert set(options) == set(inspect.signature(TransformerPolicy).parameters) - given_otherwise
+    env = echo_env().batched(2)
+    policy = TransformerPolicy(env.observation_space, env.action_space, lambda _: 0.0, tiny_config(), **options)
+    assert policy._options == options
+    assert {name: policy._get_constructor_parameters()[name] for name in options} == options
+
+
+def test_optimizers_make_no_copy_of_all_parameters() -> None:
+    """PyTorch's choice on a GPU does; a file of an earlier version brings that choice along."""
+    optimizers = (make().policy.optimizer, make().policy.critic_optimizer)
+    for optimizer in optimizers:
+        earlier = optimizer.state_dict()
+        for group in earlier["param_groups"]:
+            assert group["foreach"] is False
+            group["foreach"] = None
+        optimizer.load_state_dict(earlier)
+        assert [group["foreach"] for group in optimizer.param_groups] == [False]
+
+
 def test_a_saved_file_holds_the_weights_once(tmp_path: Path) -> None:
     """An instance given as ``model`` must not be pickled beside the weights that were trained."""
     model = make()

@@ -203,3 +203,21 @@ def test_the_gap_of_log_probabilities_that_are_taken_over_is_logged() -> None:
     logged = model.logger.name_to_value
     assert logged["rollout/sampler_log_prob_gap"] == pytest.approx(off, abs=1e-3)
     assert logged["rollout/sampler_log_prob_gap_max"] == pytest.approx(off, abs=1e-3)
+
+
+@pytest.mark.parametrize("target_kl", [None, 1e-9], ids=["trained", "beyond the limit"])
+def test_no_gradient_lies_beside_a_generation(target_kl: float | None) -> None:
+    """On a GPU they would be as large as the weights of both networks, where the generator wants its cache."""
+    model = SPPO("TransformerPolicy", echo_env(), n_episodes=4, n_epochs=2, target_kl=target_kl, policy_kwargs=SMALL, seed=0)
+    policy: Any = model.policy
+    seen: list[int] = []
+    generate = policy.generator.generate
+
+    def watching(*args: Any, **kwargs: Any) -> Any:
+        seen.append(sum(p.grad is not None for p in policy.parameters()))
+        return generate(*args, **kwargs)
+
+    policy.generator.generate = watching
+    model.learn(12)
+    assert seen == [0] * len(seen)
+    assert len(seen) >= 3

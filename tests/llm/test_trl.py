@@ -16,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 from sppo_rl.episodes import EpisodeBatch
 from sppo_rl.estimators import GroupNormalized, LeaveOneOut
 from sppo_rl.llm import TransformerPolicy
-from sppo_rl.updates import ActorStep
+from sppo_rl.updates import ActorUpdate
 from tests.llm.conftest import TOKENIZER, VOCABULARY, tiny_model
 
 GROUP, BUDGET, CLIP = 4, 6, 0.2
@@ -103,7 +103,7 @@ def compare_steps(trainer: Any, inputs: dict[str, th.Tensor], policy: Any, batch
     trainer.model.zero_grad()
     loss = trainer.compute_loss(trainer.model, inputs)
     loss.backward()
-    step = ActorStep(policy, batch, inputs["advantages"], CLIP, 0.0, 1e9, aggregation, skip_zero_advantage=False)
+    step = ActorUpdate(policy, batch, inputs["advantages"], CLIP, 0.0, 1e9, aggregation, skip_zero_advantage=False)
     step.step(th.arange(len(batch.outcome)))
     assert step.means()["policy_gradient_loss"] == pytest.approx(loss.item(), rel=1e-4, abs=1e-6)
     ours, theirs = gradients(policy.model), gradients(trainer.model)
@@ -150,7 +150,7 @@ def test_rloo_is_trls(kl_coef: float, tmp_path: Path) -> None:
     th.testing.assert_close(LeaveOneOut(kl_coef)(batch).advantages, inputs["advantages"], rtol=1e-3, atol=1e-4)
     trainer.model.zero_grad()
     trainer.compute_loss(trainer.model, inputs).backward()
-    step = ActorStep(policy, batch, inputs["advantages"], CLIP, 0.0, 1e9, "sequence-sum", skip_zero_advantage=False)
+    step = ActorUpdate(policy, batch, inputs["advantages"], CLIP, 0.0, 1e9, "sequence-sum", skip_zero_advantage=False)
     step.step(th.arange(len(batch.outcome)))
     ours, theirs = gradients(policy.model), gradients(trainer.model)
     scale = max(float(gradient.abs().max()) for gradient in theirs.values())

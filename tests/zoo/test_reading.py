@@ -11,8 +11,8 @@ import pytest
 
 from sppo_rl import SPPO
 from sppo_rl.zoo.cli import main
-from sppo_rl.zoo.commands import compare
 from sppo_rl.zoo.names import UsageError
+from sppo_rl.zoo.parallel import comparison
 from sppo_rl.zoo.reading import read_json, read_mapping, read_yaml
 from sppo_rl.zoo.results import provenance
 from sppo_rl.zoo.running.runs import RunSpec
@@ -122,7 +122,7 @@ def test_where_results_come_from(text: str, message: str, tmp_path: Path, capsys
 def test_what_a_comparison_keeps_of_a_run(
     algo: str, text: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    job = compare._run_job(RunSpec("sppo", CARTPOLE, episodes=8, eval_episodes=200), tmp_path)
+    job = comparison._run_job(RunSpec("sppo", CARTPOLE, episodes=8, eval_episodes=200), tmp_path)
     job.prepare()
     (job.folder / "result.json").write_text("{}")
     (job.folder / name).write_text(text)

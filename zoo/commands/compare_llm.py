@@ -18,15 +18,16 @@ from typing import Any
 
 from rich.console import Console
 
+from sppo_rl.atomic import write_atomically
 from sppo_rl.zoo.commands import options
-from sppo_rl.zoo.commands.compare import alone_in, check_counts
 from sppo_rl.zoo.language.study import Study, load_study, study_of
 from sppo_rl.zoo.language.table import COLUMNS, markdown
 from sppo_rl.zoo.names import LABELS, UsageError
+from sppo_rl.zoo.parallel.comparison import alone_in
 from sppo_rl.zoo.parallel.jobs import Job, check_all, do_all
 from sppo_rl.zoo.results import provenance
 from sppo_rl.zoo.results.plots import plot_comparison
-from sppo_rl.zoo.results.rows import Row, to_csv, write_atomically
+from sppo_rl.zoo.results.rows import Row, to_csv
 from sppo_rl.zoo.results.tables import failed_runs
 
 AXES = ("tokens", "prompts", "seconds")
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     :param arguments: parsed
     :raises UsageError: if the options make no sense
     """
-    check_counts(arguments)
+    options.check_counts(arguments)
     if arguments.study is not None:
         study = load_study(arguments.study)
     else:

@@ -21,11 +21,13 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sppo_rl.zoo.commands.compare import check_counts, compare
+from sppo_rl.atomic import write_atomically
+from sppo_rl.zoo.commands.options import check_counts
 from sppo_rl.zoo.names import LABELS, UsageError, file_name
+from sppo_rl.zoo.parallel.comparison import compare
 from sppo_rl.zoo.results.plots import plot_comparison
 from sppo_rl.zoo.results.provenance import PROVENANCE
-from sppo_rl.zoo.results.rows import Summary, read_references, read_results, summarize, write_atomically
+from sppo_rl.zoo.results.rows import Summary, read_references, read_results, summarize
 from sppo_rl.zoo.running.runs import RunSpec
 
 ENV = "sppo_rl/PrecisionCartPole200-v0"
@@ -162,9 +164,10 @@ def what_was_learned(summaries: list[Summary], prior: float) -> str:
     """
     lines = [f"The prior succeeds in {prior:.0%} of episodes. After training, with sampled actions, mean over seeds:"]
     for summary in summaries:
-        rate = summary.timesteps / summary.seconds / 1000
+        # two digits: no more of them would be the same in the next demo
+        rate = float(f"{summary.timesteps / summary.seconds:.2g}")
         lines.append(
             f"  {LABELS[summary.algo]:<10} {summary.success:6.1%} after {summary.episodes:,.0f} episodes in {summary.seconds:.0f} s "
-            f"of training ({rate:.0f},000 steps a second)"
+            f"of training ({rate:,.0f} steps a second)"
         )
     return "\n".join(lines)

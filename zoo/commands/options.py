@@ -225,3 +225,14 @@ def add_jobs(parser: argparse.ArgumentParser) -> None:
 def algorithms_help() -> str:
     """What ``--algo`` accepts."""
     return ", ".join(ALGORITHMS)
+
+
+def check_counts(arguments: argparse.Namespace) -> None:
+    """
+    Check what several commands count.
+
+    :param arguments: with ``seeds`` and ``jobs``
+    :raises UsageError: if one is less than 1
+    """
+    if arguments.seeds < 1 or arguments.jobs < 1:
+        raise UsageError(f"--seeds and --jobs must be at least 1, got {arguments.seeds} and {arguments.jobs}.")

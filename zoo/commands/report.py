@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sppo_rl.atomic import write_atomically
 from sppo_rl.zoo.names import LABELS, UsageError
 from sppo_rl.zoo.results import control_table, provenance
 from sppo_rl.zoo.results.aggregates import (
@@ -44,7 +45,6 @@ from sppo_rl.zoo.results.rows import (
     reports_success,
     summarize,
     summary_csv,
-    write_atomically,
 )
 from sppo_rl.zoo.results.tables import markdown_table
 

@@ -19,9 +19,9 @@ import torch as th
 
 from sppo_rl.zoo.commands import options
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, file_name, is_ours
-from sppo_rl.zoo.running.folders import alone_in_run, new_folder, numbers_of
+from sppo_rl.zoo.running.folders import CONFIG, LAST_MODEL, alone_in_run, new_folder, numbers_of
 from sppo_rl.zoo.running.progress import RunProgress, describe_row
-from sppo_rl.zoo.running.runs import CONFIG, LAST_MODEL, RunSpec, read_config
+from sppo_rl.zoo.running.runs import RunSpec, read_config
 from sppo_rl.zoo.running.runs import run as train_run
 from sppo_rl.zoo.settings.hyperparameters import left_out, parse_overrides, read_entry
 

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
 
-from sppo_rl.callbacks import EvaluationCallback
 from sppo_rl.evaluation import evaluate
 from sppo_rl.zoo.commands import options
 from sppo_rl.zoo.names import LABELS, UsageError, file_name, is_ours
 from sppo_rl.zoo.results import provenance
+from sppo_rl.zoo.running.callback import RunCallback
 from sppo_rl.zoo.running.progress import RunProgress
 from sppo_rl.zoo.running.runs import RunSpec, read_config
 from sppo_rl.zoo.running.runs import run as train_run
@@ -59,13 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, default=Path("agents"), metavar="FOLDER", help="default: ./agents")
 
 
-class _SuccessNeeded(BaseCallback):
+class _SuccessNeeded(RunCallback):
     """Ends a run at its first evaluation, which comes before training, where the task reports no success."""
 
-    evaluation: EvaluationCallback | None = None
-
     def _on_rollout_start(self) -> None:
-        assert self.evaluation is not None
         if np.isnan(self.evaluation.rows[0]["success"]):
             raise UsageError(
                 f"{self.evaluation.env} reported no success (info['is_success'] at the end) in {2 * self.evaluation.n_episodes} episodes "

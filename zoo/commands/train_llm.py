@@ -44,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--resume",
         type=Path,
         metavar="DIR",
-        help="go on with a killed run; its config.yml decides about everything but --device and --threads",
+        help="go on with a killed run, with the settings it was begun with: in its config.yml only responses and, of policy_kwargs, "
+        "tokens_per_pass, logits_per_pass, responses_per_pass and generator_kwargs may be changed; other changes are refused",
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, auto (default)")
     parser.add_argument("--threads", type=int, metavar="N", help="PyTorch's threads (default: its own choice)")

@@ -18,6 +18,7 @@ import argparse
 import json
 import shlex
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +26,12 @@ import numpy as np
 import torch as th
 import yaml
 
+from sppo_rl.atomic import write_atomically
 from sppo_rl.callbacks import EvaluationCallback
-from sppo_rl.evaluation import evaluate
 from sppo_rl.zoo.commands import options
 from sppo_rl.zoo.names import LABELS, UsageError, file_name
 from sppo_rl.zoo.results import provenance
-from sppo_rl.zoo.results.rows import reports_success, write_atomically
+from sppo_rl.zoo.results.rows import reports_success
 from sppo_rl.zoo.running.folders import alone
 from sppo_rl.zoo.running.models import build_model
 from sppo_rl.zoo.running.runs import RunSpec, learn_the_rest
@@ -47,6 +48,9 @@ from sppo_rl.zoo.settings.search import (
 
 if TYPE_CHECKING:
     import optuna
+
+SETTINGS_BEFORE = "settings_before"
+"""Attribute of the trial whose settings are the file's."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -123,10 +127,15 @@ def tune(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
     """
     # a second process would take the trial that is going on for one of a process that was killed
     with alone(path.with_suffix(".lock"), f"the study in {path}", "sppo-rl tune", ", or choose another folder with -o"):
-        return _do_trials(specs, trials, path)
+        study = _study_in(path, specs)
+        done = len(_counted(study))
+        print(f"{LABELS[specs[0].algo]} on {specs[0].env_id}: {done} of {trials} trials done before; {path}")
+        study.optimize(lambda trial: _do_trial(trial, specs), n_trials=max(trials - done, 0))
+        return study
 
 
-def _do_trials(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
+def _study_in(path: Path, specs: list[RunSpec]) -> optuna.Study:
+    """The study of a journal, or a new one, ready to go on: the file's own settings come first."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
@@ -138,45 +147,51 @@ def _do_trials(specs: list[RunSpec], trials: int, path: Path) -> optuna.Study:
     for trial in study.get_trials(states=(states.RUNNING,)):
         # of a process that was killed; its place is free again
         study.tell(trial.number, state=states.FAIL)
-    first = specs[0]
-    settings = first.hyperparameters().as_dict()
-    done = len(study.get_trials(states=(states.COMPLETE, states.PRUNED)))
-    if not done and not study.get_trials(states=(states.WAITING,)):
-        study.enqueue_trial(starting_point(first.algo, settings), user_attrs={"settings_before": True})
+    if not _counted(study) and not study.get_trials(states=(states.WAITING,)):
+        settings = specs[0].hyperparameters().as_dict()
+        study.enqueue_trial(starting_point(specs[0].algo, settings), user_attrs={SETTINGS_BEFORE: True})
     # a sampler that began with the same seed would draw the first trials again
     study.sampler = optuna.samplers.TPESampler(seed=len(study.trials), n_startup_trials=10)
-    print(f"{LABELS[first.algo]} on {first.env_id}: {done} of {trials} trials done before; {path}")
-
-    def objective(trial: optuna.Trial) -> float:
-        if trial.user_attrs.get("settings_before"):
-            # as they are: some may lie outside the space
-            suggest_starting_point(trial, first.algo, settings)
-            overrides = first.hyperparameters().kwargs
-        else:
-            overrides = as_hyperparameters(first.algo, suggest(trial, first.algo, settings), settings)
-        trial.set_user_attr("hyperparameters", overrides)
-        rows = []
-        for spec in specs:
-            try:
-                rows.append(_last_evaluation(RunSpec(**{**vars(spec), "overrides": overrides})))
-            except ValueError as error:
-                trial.set_user_attr("error", str(error))
-                print(f"trial {trial.number}: pruned: {error}", flush=True)
-                raise optuna.TrialPruned(str(error)) from error
-        # a seed without success may say nothing of it
-        measure = "success" if reports_success(rows) else "return"
-        values = [row["mean_return"] if measure == "return" else float(np.nan_to_num(row["success"])) for row in rows]
-        seconds = sum(row["seconds"] for row in rows)
-        trial.set_user_attr("successes" if measure == "success" else "returns", values)
-        trial.set_user_attr("seconds", round(seconds, 2))
-        value = sum(values) / len(values)
-        print(
-            f"trial {trial.number}: {measure} {value:.3f}, {seconds:.1f} s of training; {overrides or 'defaults'}", flush=True
-        )
-        return value
-
-    study.optimize(objective, n_trials=max(trials - done, 0))
     return study
+
+
+def _counted(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
+    """The trials that count for the budget: not those that were killed, nor that which is waiting."""
+    return [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+
+
+def _do_trial(trial: optuna.Trial, specs: list[RunSpec]) -> float:
+    """Draw, train with each seed, and judge."""
+    import optuna
+
+    overrides = _draw(trial, specs[0])
+    trial.set_user_attr("hyperparameters", overrides)
+    rows = []
+    for spec in specs:
+        try:
+            rows.append(_last_evaluation(replace(spec, overrides=overrides)))
+        except ValueError as error:
+            trial.set_user_attr("error", str(error))
+            print(f"trial {trial.number}: pruned: {error}", flush=True)
+            raise optuna.TrialPruned(str(error)) from error
+    # a seed without success may say nothing of it
+    measure = "success" if reports_success(rows) else "return"
+    values = [row["mean_return"] if measure == "return" else float(np.nan_to_num(row["success"])) for row in rows]
+    seconds = sum(row["seconds"] for row in rows)
+    trial.set_user_attr("successes" if measure == "success" else "returns", values)
+    trial.set_user_attr("seconds", round(seconds, 2))
+    value = sum(values) / len(values)
+    print(f"trial {trial.number}: {measure} {value:.3f}, {seconds:.1f} s of training; {overrides or 'defaults'}", flush=True)
+    return value
+
+
+def _draw(trial: optuna.Trial, spec: RunSpec) -> dict[str, Any]:
+    settings = spec.hyperparameters().as_dict()
+    if trial.user_attrs.get(SETTINGS_BEFORE):
+        # as they are: some may lie outside the space
+        suggest_starting_point(trial, spec.algo, settings)
+        return spec.hyperparameters().kwargs
+    return as_hyperparameters(spec.algo, suggest(trial, spec.algo, settings), settings)
 
 
 def best_trial(study: optuna.Study) -> optuna.trial.FrozenTrial:
@@ -205,10 +220,10 @@ def best_entry(study: optuna.Study, spec: RunSpec) -> tuple[dict[str, Any], str]
     seeds = study.user_attrs["budget"]["seeds"]
     states = [trial.state.name for trial in study.trials]
     before = next(
-        (trial.value for trial in study.trials if trial.user_attrs.get("settings_before") and trial.value is not None), None
+        (trial.value for trial in study.trials if trial.user_attrs.get(SETTINGS_BEFORE) and trial.value is not None), None
     )
-    # killed and failed trials have numbers too, and do not count for the budget
-    counted = [trial.number for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+    # killed and failed trials have numbers too
+    counted = [trial.number for trial in _counted(study)]
     words = ["sppo-rl", "tune", "--algo", spec.algo, "--env", spec.env_id]
     words += ["--trials", str(len(counted)), "--episodes", str(spec.episodes)]
     words += ["--seeds", str(seeds), "--eval-episodes", str(spec.eval_episodes)]
@@ -219,27 +234,16 @@ def best_entry(study: optuna.Study, spec: RunSpec) -> tuple[dict[str, Any], str]
     )
 
 
-class _AtTheEnd(EvaluationCallback):
-    """Judges a run by sampled episodes at its end alone: what decides nothing would take most of a trial's time."""
-
-    def _on_training_start(self) -> None:
-        super()._on_training_start()
-        self._next = float("inf")
-
-    def _evaluate(self) -> None:
-        sampled = evaluate(self.model, self._venv, self.n_episodes, seed=self.seed)
-        self.rows = [{"success": sampled.success_rate, "mean_return": sampled.mean_return, "seconds": self.seconds}]
-
-
 def _last_evaluation(spec: RunSpec) -> dict[str, float]:
     """Train; the evaluation at the end, which is that of a whole run (evaluations leave a run as it is)."""
-    judge = _AtTheEnd(
+    # others would take most of a trial's time and decide nothing
+    judge = EvaluationCallback(
         spec.env_id,
-        every=spec.length,
-        unit=spec.unit,  # type: ignore[arg-type]
+        every=None,
         n_episodes=spec.eval_episodes,
         seed=spec.eval_seed,
         stop_after_episodes=spec.episodes,
+        greedy=False,
     )
     model, _ = build_model(
         spec.algo, spec.env_id, spec.hyperparameters(), seed=spec.seed, prior=spec.prior, device=spec.device

@@ -19,6 +19,7 @@ from sppo_rl.zoo.results import provenance
 from sppo_rl.zoo.shipped.card import CARD_SEED
 from sppo_rl.zoo.shipped.prior import actor_weights, write_weights
 from sppo_rl.zoo.shipped.prior_card import PriorCard, SuccessRate
+from sppo_rl.zoo.shipped.untrained import UNTRAINED_NETWORKS, untrained_networks
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,6 @@ RECIPES: dict[str, Recipe] = {
 }  # fmt: skip
 """Environment id → how its prior is made."""
 
-UNTRAINED_NETWORKS = 10
-"""Fresh networks among which the untrained success rate is measured: one alone may happen to be good or bad."""
-
 
 def make_prior(
     env_id: str,
@@ -82,7 +80,6 @@ def make_prior(
     seed: int = 0,
     output: str | Path = "priors",
     episodes: int = 2000,
-    command: str | None = None,
     report: Callable[[str], None] = print,
     recipe: Recipe | None = None,
 ) -> PriorCard:
@@ -94,7 +91,6 @@ def make_prior(
     :param seed: of everything random
     :param output: folder to write ``<id>.npz``, ``.json`` and ``.md`` to
     :param episodes: episodes on which each rate of the card is measured
-    :param command: what the card says makes the file again; ``None`` for the ``sppo-rl pretrain`` with these arguments
     :param report: is told how it goes
     :param recipe: another way to make it than that of :data:`RECIPES`
     :return: the card
@@ -108,10 +104,7 @@ def make_prior(
         raise UsageError(f"The target is a success rate between 0 and 1, got {target}.")
     if episodes < UNTRAINED_NETWORKS:
         raise UsageError(f"The card needs at least {UNTRAINED_NETWORKS} episodes, got {episodes}.")
-    if command is None:
-        command = shlex.join(
-            ["sppo-rl", "pretrain", "--env", env_id, "--target", f"{target:g}", "--seed", str(seed), "-o", str(output)]
-        )
+    words = ["sppo-rl", "pretrain", "--env", env_id, "--target", f"{target:g}", "--seed", str(seed), "-o", str(output)]
     folder = Path(output)
     folder.mkdir(parents=True, exist_ok=True)
     with torch_threads(1):
@@ -128,7 +121,7 @@ def make_prior(
         report(f"wrote {path}; measuring it on {episodes:,} episodes, sampled and greedy")
         card = PriorCard(
             env_id=env_id,
-            command=command,
+            command=shlex.join(words),
             date=provenance.today(),
             network=_describe_network(model),
             expert=recipe.about,
@@ -166,15 +159,14 @@ def recipe_for(env_id: str) -> Recipe:
 
 def measure_untrained(env_id: str, episodes: int) -> SuccessRate:
     """
-    Measure fresh ``MlpPolicy`` networks of seeds 0, 1, …, with their actions sampled.
+    Measure fresh networks of seeds 0, 1, …, with their actions sampled.
 
     :param env_id: id of a task
-    :param episodes: of all networks together; rounded down to a multiple of :data:`UNTRAINED_NETWORKS`
+    :param episodes: of all networks together; rounded down to a multiple of the number of networks
     """
     each = episodes // UNTRAINED_NETWORKS
     successes = 0
-    for seed in range(UNTRAINED_NETWORKS):
-        model = SPPO("MlpPolicy", env_id, n_episodes=1, seed=seed, device="cpu")
+    for seed, model in enumerate(untrained_networks(env_id)):
         successes += _measure(model, env_id, each, deterministic=False, seed=CARD_SEED + seed).successes
     return SuccessRate(successes, each * UNTRAINED_NETWORKS, CARD_SEED)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.envs.reasoning.benchmarks import Loaded
-from sppo_rl.evaluation import Estimate
+from sppo_rl.intervals import Estimate
 from sppo_rl.llm.benchmarking import Outcomes, Scores, summarise
 from sppo_rl.llm.calibration import calibrate, plot_calibration
 from sppo_rl.llm.critic import PromptCritic

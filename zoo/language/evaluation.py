@@ -7,7 +7,8 @@ from typing import Any
 
 from sppo_rl.algorithm import SequenceAlgorithm
 from sppo_rl.callbacks import EvaluationCallback
-from sppo_rl.evaluation import Evaluation, wilson_interval
+from sppo_rl.evaluation import Evaluation
+from sppo_rl.intervals import wilson_interval
 from sppo_rl.zoo.names import LABELS
 from sppo_rl.zoo.results.rows import Row
 from sppo_rl.zoo.results.tables import markdown_table
@@ -24,17 +25,20 @@ class ResponseEvaluation(EvaluationCallback):
 
     COLUMNS = (*EvaluationCallback.COLUMNS, "prompts", "tokens")
 
-    def _row(self, sampled: Evaluation, greedy: Evaluation) -> dict[str, float]:
+    def _row(self, sampled: Evaluation, greedy: Evaluation | None) -> dict[str, float]:
         assert isinstance(self.model, SequenceAlgorithm)
-        assert sampled.response_tokens is not None
-        assert greedy.response_tokens is not None
         return {
             **super()._row(sampled, greedy),
-            "mean_length": float(sampled.response_tokens.mean()),
-            "greedy_mean_length": float(greedy.response_tokens.mean()),
+            "mean_length": _tokens(sampled),
+            "greedy_mean_length": _tokens(greedy) if greedy else float("nan"),
             "prompts": self.model._episode_num // self.model.group_size,
             "tokens": self.model.num_tokens,
         }
+
+
+def _tokens(of: Evaluation) -> float:
+    assert of.response_tokens is not None
+    return float(of.response_tokens.mean())
 
 
 def describe(row: Mapping[str, float]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -14,10 +16,13 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from sppo_rl import __version__
 from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.atomic import write_atomically
 from sppo_rl.checkpoint import CheckpointCallback
 from sppo_rl.envs.reasoning import MathReasoningEnv, MathReasoningVecEnv
 from sppo_rl.envs.reasoning.bandit import ReasoningTask
 from sppo_rl.envs.reasoning.encoding import load_tokenizer
+from sppo_rl.llm import TransformerPolicy
+from sppo_rl.llm.options import OPERATIONAL
 from sppo_rl.zoo.language.check import check
 from sppo_rl.zoo.language.config import LanguageConfig, config_of, problems_of
 from sppo_rl.zoo.language.evaluation import ResponseEvaluation, as_results, table
@@ -26,12 +31,14 @@ from sppo_rl.zoo.language.reward import load_reward
 from sppo_rl.zoo.names import UsageError, algorithm_class, suggestion
 from sppo_rl.zoo.reading import read_yaml
 from sppo_rl.zoo.results.plots import plot_comparison
-from sppo_rl.zoo.results.rows import write_atomically
+from sppo_rl.zoo.running.folders import CHECKPOINTS, CONFIG, EVALUATIONS
 from sppo_rl.zoo.running.quiet import no_advice_on_learning_rates, no_transformers_bars
-from sppo_rl.zoo.running.runs import CHECKPOINTS, CHECKPOINTS_IN_A_RUN, CONFIG, EVALUATIONS, learn_the_rest, load_run
+from sppo_rl.zoo.running.runs import CHECKPOINTS_IN_A_RUN, learn_the_rest, load_run
 
 DONE = "table.md"
 """Written last."""
+BEGUN = "begun.yml"
+"""Beside the checkpoints: what the run was begun with, whatever becomes of its ``config.yml``."""
 
 
 def build(config: LanguageConfig, seed: int, env: MathReasoningEnv, **kwargs: Any) -> SequenceAlgorithm:
@@ -128,20 +135,24 @@ def run(
     :param config: what to do
     :param seed: of everything random
     :param folder: of this run; made if it does not exist
-    :param callbacks: further callbacks; those with an attribute ``evaluation`` are given the evaluation callback
-    :param resume: go on from the newest exact checkpoint in the folder, if there is one
+    :param callbacks: further callbacks; each ``RunCallback`` is given the evaluation callback
+    :param resume: go on from the newest exact checkpoint in the folder, if there is one: with the settings the run was begun with, of which
+        only ``responses`` and those that :data:`~sppo_rl.llm.options.OPERATIONAL` names may have been changed
     :param tensorboard: write TensorBoard logs into the folder
     :param verbose: of the algorithm
     :param device: as in SB3
     :param announce: told where the run starts from
     :return: the trained model, and the callback with its evaluations
-    :raises UsageError: if the configuration does not hold together
+    :raises UsageError: if the configuration does not hold together, or the run was begun with another one
     """
     check(config)
+    if resume:
+        require_unchanged(config, seed, folder)
     env, held_out = make_envs(config)
     try:
         model = load_run(config.algo, folder, env, device, tensorboard, verbose) if resume else None
         if model is not None:
+            operate_with(config, model)
             announce(f"Resumed at {model.num_timesteps:,} responses.")
         else:
             log = str(folder) if tensorboard else None
@@ -213,10 +224,88 @@ def write_config(config: LanguageConfig, seed: int, folder: Path) -> None:
     :param seed: of the run
     :param folder: of the run
     """
-    # only what this run's algorithm reads
+    text = yaml.safe_dump({**_settings(config, seed), "sppo_rl": __version__}, sort_keys=False)
+    (folder / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / CHECKPOINTS / BEGUN, text)
+    write_atomically(folder / CONFIG, text)
+
+
+def _settings(config: LanguageConfig, seed: int) -> dict[str, Any]:
+    """All that a run depends on, without what only other algorithms read, as YAML gives it back."""
     own = replace(config, hyperparameters=config.constructor_kwargs(), algorithms={})
-    settings = {**own.as_dict(), "seed": seed, "sppo_rl": __version__}
-    write_atomically(folder / CONFIG, yaml.safe_dump(settings, sort_keys=False))
+    settings: dict[str, Any] = yaml.safe_load(yaml.safe_dump({**own.as_dict(), "seed": seed}, sort_keys=False))
+    return settings
+
+
+def require_unchanged(config: LanguageConfig, seed: int, folder: Path) -> None:
+    """
+    Refuse to go on with other settings than a run was begun with: most of them are in its checkpoints, so a change would be ignored or,
+    worse, obeyed in part.
+
+    :param config: to go on with
+    :param seed: to go on with
+    :param folder: of the run; without checkpoints it begins anew, and what versions before this check began has nothing to compare with.
+        Files and folders that it names may lie elsewhere now
+    :raises UsageError: naming what differs
+    """
+    path = folder / CHECKPOINTS / BEGUN
+    if not path.is_file() or not any(path.parent.glob("checkpoint_*.zip")):
+        return
+    begun = {key: value for key, value in read_yaml(path).items() if key != "sppo_rl"}
+    free = ("responses", *(f"hyperparameters.policy_kwargs.{name}" for name in OPERATIONAL))
+    differences = _differences(begun, _settings(config, seed))
+    refused = [f"{name} was {was} and is {now}" for name, was, now in differences if not name.startswith(free)]
+    if refused:
+        raise UsageError(
+            f"A run keeps its settings, and those of {folder} are not what it was begun with: {'; '.join(refused)}. Put them back ({path} "
+            f"has them all), or begin a run of its own. What may be changed is responses and, in policy_kwargs, {', '.join(OPERATIONAL)}."
+        )
+
+
+_NOTHING = object()
+
+
+def _differences(was: Any, now: Any, name: str = "") -> list[tuple[str, str, str]]:
+    """Name, value before and value now of all that differs; mappings are compared key by key."""
+    if isinstance(was, dict) and isinstance(now, dict):
+        found = []
+        for key in dict.fromkeys([*was, *now]):
+            inside = was.get(key, _NOTHING), now.get(key, _NOTHING)
+            found += _differences(*inside, f"{name}.{key}" if name else str(key))
+        return found
+    if was == now or _moved(was, now):
+        return []
+    said_was, said_now = ("not given" if value is _NOTHING else repr(value) for value in (was, now))
+    return [(name, said_was, said_now)]
+
+
+def _moved(was: Any, now: Any) -> bool:
+    """Whether two settings name a file or folder of one name, which lies elsewhere now or is reached by another path."""
+    both = isinstance(was, str) and isinstance(now, str)
+    return both and Path(was).name == Path(now).name and os.path.exists(now)
+
+
+def operate_with(config: LanguageConfig, model: SequenceAlgorithm) -> None:
+    """
+    Have a run that goes on do its work as the configuration says by now: with a server at another address, say.
+
+    :param config: to go on with
+    :param model: from a checkpoint; changed, if need be
+    :raises UsageError: if a value cannot be
+    """
+    policy: Any = model.policy
+    held = dict(model.policy_kwargs or {})
+    given = config.constructor_kwargs()["policy_kwargs"]
+    parameters = inspect.signature(TransformerPolicy).parameters
+    wanted = {name: given.get(name, parameters[name].default) for name in OPERATIONAL}
+    changes = {name: value for name, value in wanted.items() if value != held.get(name, parameters[name].default)}
+    if changes:
+        try:
+            policy.change_operation(**changes)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"policy_kwargs: {error}") from error
+        # the next checkpoint is of the run as it is now
+        model.policy_kwargs = {**held, **changes}
 
 
 def read_config(folder: Path) -> tuple[LanguageConfig, int]:

@@ -17,12 +17,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from sppo_rl.atomic import write_atomically
 from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo.names import UsageError
 from sppo_rl.zoo.parallel.worker import JOB, RESULT, ROWS
 from sppo_rl.zoo.reading import read_mapping
-from sppo_rl.zoo.results.rows import write_atomically
-from sppo_rl.zoo.running.runs import CHECKPOINTS, EVALUATIONS
+from sppo_rl.zoo.running.folders import CHECKPOINTS, EVALUATIONS
 
 LOG = "log.txt"
 RUNS = ("run", "language")

@@ -16,35 +16,29 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch as th
-from stable_baselines3.common.callbacks import BaseCallback
 
-from sppo_rl.callbacks import EvaluationCallback
+from sppo_rl.atomic import write_atomically
 from sppo_rl.evaluation import evaluate
-from sppo_rl.sppo import SPPO
-from sppo_rl.zoo.results.rows import write_atomically
+from sppo_rl.zoo.running.callback import RunCallback
 from sppo_rl.zoo.running.runs import RunSpec, run
 from sppo_rl.zoo.shipped.prior import load_prior
+from sppo_rl.zoo.shipped.untrained import untrained_networks
 
 JOB = "job.json"
 RESULT = "result.json"
 ROWS = "evaluations"
 """Key of a run's result: how many rows its evaluations have, by which a file that was cut later is known."""
-UNTRAINED_NETWORKS = 10
-"""Fresh networks whose success is averaged for the line 'untrained'."""
 
 
-class Report(BaseCallback):
+class Report(RunCallback):
     """
     Prints how far the run is, twice a second.
 
     :param total: length of the run
     :param unit: ``"timesteps"`` or ``"episodes"``
     """
-
-    evaluation: EvaluationCallback | None = None
 
     def __init__(self, total: int, unit: str = "timesteps"):
         super().__init__()
@@ -54,10 +48,8 @@ class Report(BaseCallback):
     def _on_step(self) -> bool:
         if time.monotonic() - self._last > 0.5:
             self._last = time.monotonic()
-            assert self.evaluation is not None
-            done = self.evaluation.episodes if self.unit == "episodes" else self.model.num_timesteps
             success = self.evaluation.rows[-1]["success"] if self.evaluation.rows else float("nan")
-            print(json.dumps({"done": done, "total": self.total, "success": success}), flush=True)
+            print(json.dumps({"done": self.evaluation.done(self.unit), "total": self.total, "success": success}), flush=True)
         return True
 
 
@@ -133,8 +125,7 @@ def measure(env_id: str, kind: str, n_episodes: int, seed: int) -> dict[str, Any
         except FileNotFoundError:
             return {"status": "absent"}
     else:
-        policy = "MultiInputPolicy" if _has_dict_observations(env_id) else "MlpPolicy"
-        models = [SPPO(policy, env_id, n_episodes=1, seed=number, device="cpu") for number in range(UNTRAINED_NETWORKS)]
+        models = list(untrained_networks(env_id))
     each = max(n_episodes // len(models), 1)
     sampled, greedy = (
         [evaluate(model, env_id, each, deterministic, seed + k) for k, model in enumerate(models)]
@@ -153,14 +144,6 @@ def measure(env_id: str, kind: str, n_episodes: int, seed: int) -> dict[str, Any
 def _mean_rate(rates: list[float]) -> float:
     """NaN where no network reports success; beside one that does, the others have none."""
     return float(np.mean(rates if np.isnan(rates).all() else np.nan_to_num(rates)))
-
-
-def _has_dict_observations(env_id: str) -> bool:
-    env = gym.make(env_id)
-    try:
-        return isinstance(env.observation_space, gym.spaces.Dict)
-    finally:
-        env.close()
 
 
 def _end_with_parent() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sppo_rl.evaluation import Estimate
+from sppo_rl.intervals import Estimate
 from sppo_rl.zoo.results.rows import Row, area_under_curve, column_of, runs_of
 
 METRICS = {

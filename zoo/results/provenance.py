@@ -13,10 +13,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from sppo_rl.atomic import write_atomically
 from sppo_rl.cores import usable_cores
 from sppo_rl.zoo.names import UsageError
 from sppo_rl.zoo.reading import read_json, shortened
-from sppo_rl.zoo.results.rows import write_atomically
 
 PROVENANCE = "provenance.json"
 KEYS = ("command", "date", "commit", "machine", "versions")

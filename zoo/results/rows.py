@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -24,19 +23,6 @@ RESAMPLES = 10_000
 Row = dict[str, Any]
 Reference = Mapping[str, Mapping[str, float]]
 """``"prior"`` and ``"untrained"`` → ``success``, ``greedy_success``, ``episodes`` and, where known, the mean returns."""
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """
-    Write a file so that it is either the whole new one or the old one.
-
-    :param path: of the file
-    :param text: its content
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
 
 
 def to_csv(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> str:

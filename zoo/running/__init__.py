@@ -1,1 +1,3 @@
-"""A control run: ``runs``, and its ``models``. Of every run: ``folders`` it writes to, ``progress``, and ``quiet`` libraries."""
+"""
+A control run: ``runs``, and its ``models``. Of every run: ``folders`` it writes to, ``callback`` and ``progress``, and ``quiet`` libraries.
+"""

@@ -1,4 +1,4 @@
-"""Folders of runs: numbered, one for each run, however many are started at once, and one process at work in each."""
+"""Folders of runs: numbered, one for each run, however many are started at once, and one process at work in each; names in them."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ try:
 except ImportError:
     # Windows has none, and a second process is not kept off
     fcntl = None  # type: ignore[assignment]
+
+EVALUATIONS = "evaluations.csv"
+BEST_MODEL = "best_model.zip"
+LAST_MODEL = "last_model.zip"
+CONFIG = "config.yml"
+CHECKPOINTS = "checkpoints"
 
 
 @contextlib.contextmanager

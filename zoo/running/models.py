@@ -17,6 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from sppo_rl.vec_env import has_batched_form, make_batched
 from sppo_rl.zoo.names import ALGORITHMS, UsageError, algorithm_class, is_ours
 from sppo_rl.zoo.reading import read_yaml, shortened
+from sppo_rl.zoo.running.folders import BEST_MODEL, CONFIG
 from sppo_rl.zoo.settings.hyperparameters import Hyperparameters, update_size
 from sppo_rl.zoo.settings.values import constructor_values
 from sppo_rl.zoo.shipped.prior import copy_weights, prior_weights
@@ -107,7 +108,7 @@ def sb3_ppo_from_prior(env_id: str, n_envs: int = 1, seed: int | None = None, **
     return model
 
 
-def load_model(path: str | Path, algo: str | None = None, device: str = "cpu") -> BaseAlgorithm:
+def load_model(path: str | Path, algo: str | None = None) -> BaseAlgorithm:
     """
     Load a model that a run has saved; one of rl_zoo3 that was trained with ``normalize`` has its statistics of observations, as if its
     training environment were there still (``model.get_vec_normalize_env()``).
@@ -115,21 +116,20 @@ def load_model(path: str | Path, algo: str | None = None, device: str = "cpu") -
     :param path: a ``.zip`` file, or the folder of a run (its best model is taken; without one the last of rl_zoo3's, or the only one
         that is there)
     :param algo: name on the command line; ``None`` finds it in the run's ``config.yml``, or in the file itself
-    :param device: where to
     :raises UsageError: if there is no such file, or it does not say of which algorithm it is
     """
     path = Path(path)
     if path.is_dir():
         # rl_zoo3 keeps a best model only where it has evaluated, and others with --save-freq; the last is named after the environment, as
         # the folder of its settings is
-        best, models = path / "best_model.zip", list(path.glob("*.zip"))
+        best, models = path / BEST_MODEL, list(path.glob("*.zip"))
         last = models if len(models) == 1 else [model for model in models if model.with_suffix("").is_dir()]
         path = best if best.exists() or len(last) != 1 else last[0]
     if not path.exists() and path.with_suffix(".zip").exists():
         path = path.with_suffix(".zip")
     if not path.exists():
         raise UsageError(f"There is no model at {path}. Give a .zip file, or the folder of a run such as logs/sppo/<env>_1.")
-    config = path.parent / "config.yml"
+    config = path.parent / CONFIG
     if algo is None and config.exists():
         settings = read_yaml(config)
         if not isinstance(settings, dict):
@@ -140,7 +140,7 @@ def load_model(path: str | Path, algo: str | None = None, device: str = "cpu") -
         algo = settings.get("algo")
     if algo is None:
         algo = _algorithm_in(path)
-    model: BaseAlgorithm = algorithm_class(algo).load(path, device=device)
+    model: BaseAlgorithm = algorithm_class(algo).load(path, device="cpu")
     model._vec_normalize_env = _statistics_beside(path)
     return model
 
@@ -150,7 +150,7 @@ def _statistics_beside(path: Path) -> VecNormalize | None:
     What rl_zoo3 keeps of ``VecNormalize`` in a folder named as the last model is; the best model has no other. Without an environment,
     which the statistics do not need.
     """
-    saved = list(path.parent.glob(f"{'*' if path.stem == 'best_model' else path.stem}/vecnormalize.pkl"))
+    saved = list(path.parent.glob(f"{'*' if path.name == BEST_MODEL else path.stem}/vecnormalize.pkl"))
     if len(saved) != 1:
         return None
     try:

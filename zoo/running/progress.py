@@ -5,13 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from stable_baselines3.common.callbacks import BaseCallback
 from tqdm import tqdm  # type: ignore[import-untyped]
 
-from sppo_rl.callbacks import EvaluationCallback
+from sppo_rl.zoo.running.callback import RunCallback
 
 
-class RunProgress(BaseCallback):
+class RunProgress(RunCallback):
     """
     Shows how far a run is, in the unit of its length, the success rate of the last episodes, and a line for each evaluation.
 
@@ -22,28 +21,26 @@ class RunProgress(BaseCallback):
     :param describe: puts a row of the evaluations into words; :func:`describe_row` unless given
     """
 
-    evaluation: EvaluationCallback | None = None
-
     def __init__(self, total: int, unit: str, describe: Callable[[dict[str, float]], str] | None = None):
         super().__init__()
         self.total, self.unit, self.describe = total, unit, describe or describe_row
 
     def _on_training_start(self) -> None:
-        assert self.evaluation is not None
         self._printed = len(self.evaluation.rows)
         self._bar = tqdm(
-            total=self.total, initial=self._done(), unit=self.unit[:-1], unit_scale=True, dynamic_ncols=True, disable=None
+            total=self.total,
+            initial=self.evaluation.done(self.unit),
+            unit=self.unit[:-1],
+            unit_scale=True,
+            dynamic_ncols=True,
+            disable=None,
         )
-
-    def _done(self) -> int:
-        assert self.evaluation is not None
-        return self.evaluation.episodes if self.unit == "episodes" else self.model.num_timesteps
 
     def _on_rollout_start(self) -> None:
         self._report()
 
     def _on_step(self) -> bool:
-        self._bar.update(min(self._done(), self.total) - self._bar.n)
+        self._bar.update(min(self.evaluation.done(self.unit), self.total) - self._bar.n)
         return True
 
     def _on_rollout_end(self) -> None:
@@ -55,7 +52,6 @@ class RunProgress(BaseCallback):
         self._bar.close()
 
     def _report(self) -> None:
-        assert self.evaluation is not None
         for row in self.evaluation.rows[self._printed :]:
             self._bar.write(self.describe(row))
             # a pipe would keep the lines back until there are many

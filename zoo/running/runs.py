@@ -18,21 +18,18 @@ from stable_baselines3.common.utils import get_device
 
 from sppo_rl import __version__
 from sppo_rl.algorithm import SequenceAlgorithm
+from sppo_rl.atomic import write_atomically
 from sppo_rl.callbacks import EvaluationCallback, save_atomically
 from sppo_rl.checkpoint import CheckpointCallback, load_checkpoint
 from sppo_rl.collection import LONGEST_EPISODE
 from sppo_rl.envs.registration import list_envs
 from sppo_rl.zoo.names import LABELS, UsageError, algorithm_class, check_env_id, check_seed, is_ours, plain_id
 from sppo_rl.zoo.reading import read_yaml
-from sppo_rl.zoo.results.rows import write_atomically
+from sppo_rl.zoo.running.callback import RunCallback
+from sppo_rl.zoo.running.folders import BEST_MODEL, CHECKPOINTS, CONFIG, EVALUATIONS, LAST_MODEL
 from sppo_rl.zoo.running.models import build_model, make_training_env
 from sppo_rl.zoo.settings.hyperparameters import Hyperparameters, load_hyperparameters, update_size
 
-EVALUATIONS = "evaluations.csv"
-BEST_MODEL = "best_model.zip"
-LAST_MODEL = "last_model.zip"
-CONFIG = "config.yml"
-CHECKPOINTS = "checkpoints"
 CHECKPOINTS_IN_A_RUN = 50
 """An exact checkpoint is written this often in a run, roughly."""
 
@@ -148,7 +145,7 @@ def run(
 
     :param spec: what to do
     :param folder: of this run; made if it does not exist
-    :param callbacks: further callbacks; those with an attribute ``evaluation`` are given the evaluation callback
+    :param callbacks: further callbacks; each ``RunCallback`` is given the evaluation callback
     :param resume: go on from the newest exact checkpoint in the folder, if there is one; SB3's PPO has none and starts anew
     :param tensorboard: write TensorBoard logs into the folder
     :param verbose: of the algorithm
@@ -239,11 +236,11 @@ def learn_the_rest(
     :param model: new, or from a checkpoint
     :param total_timesteps: length of the whole run
     :param evaluation: has the rows of the whole run afterwards
-    :param callbacks: further callbacks; those with an attribute ``evaluation`` are given the evaluation callback
+    :param callbacks: further callbacks; each ``RunCallback`` is given the evaluation callback
     :param log_interval: updates between two dumps of the log
     """
     for callback in callbacks:
-        if hasattr(callback, "evaluation"):
+        if isinstance(callback, RunCallback):
             callback.evaluation = evaluation
     evaluation.init_callback(model)
     budget = evaluation.stop_after_episodes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from sppo_rl.evaluation import wilson_interval
+from sppo_rl.intervals import wilson_interval
 from sppo_rl.zoo.results.tables import markdown_table
 from sppo_rl.zoo.shipped.card import Card
 

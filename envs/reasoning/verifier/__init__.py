@@ -4,8 +4,9 @@ Decides whether a response ends in the right answer: bounded, exact, and safe on
 From a response to a verdict, each step on those before it:
 
 - ``extract`` finds the answer
+- ``spelling`` brings it into plain LaTeX
 - ``tokens`` cuts it up, with ``units`` for the words behind a number
-- the parser makes a ``tree`` of it, in layers: ``cursor``, ``arithmetic``, ``atoms``, ``parser``
+- the parser makes a ``tree`` of it, in layers: ``cursor``, ``arithmetic``, ``functions``, ``atoms``, ``parser``
 - ``compare`` holds it against the gold answer, form by form, with ``forms`` (rewriting), ``names`` (what is before an equals sign),
   ``roundings`` (what is behind ``≈``) and ``realsets``; values are equal by ``equality``: ``evaluate`` on ``numerics``, at the
   ``points`` where symbols are compared

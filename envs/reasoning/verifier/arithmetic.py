@@ -72,47 +72,46 @@ class Arithmetic(Cursor):
 
     def juxtaposed(self, factors: list[Node], token: Token) -> None:
         """Multiply by what follows without a sign; a whole number before a fraction of numbers makes a mixed number."""
-        previous = self.tokens[self.at - 1]
-        last = factors[-1]
-        # the sign and the division sign before a mixed number belong to all of it
-        outer = last.op if isinstance(last, Apply) and last.op in ("neg", "inv") and previous.kind == "num" else ""
-        inner = last.args[0] if isinstance(last, Apply) and outer else last
-        whole = inner if isinstance(inner, Number) and inner.value.denominator == 1 else None
+        previous, last = self.tokens[self.at - 1], factors[-1]
+        outer, whole = _whole_number(last) if previous.kind == "num" else ("", None)
         if token.kind == "num":
-            if (
-                previous.kind == "num"
-                and whole is not None
-                and token.spaced
-                and self.is_op("/", 1)
-                and self.peek(2).kind == "num"
-            ):  # 1 4/5
-                top, bottom = read_number(self.next().value), read_number(self.peek(1).value)
-                self.at += 2
-                if bottom == 0 or "." in previous.value or self.is_op("^"):
-                    raise Unreadable("a mixed number with denominator 0")
-                self.mixed_at = self.at
-                mixed = Number(whole.value + top / bottom)
-                factors[-1] = Apply(outer, (mixed,)) if outer else mixed
+            if whole is not None and token.spaced and self.is_op("/", 1) and self.peek(2).kind == "num":  # 1 4/5
+                factors[-1] = self.mixed(outer, whole + self.slashed(previous))
                 return
             if not self.ends_factor(last):
                 raise Unreadable("a number behind a value")
         start = self.at
         factor = self.power()
-        stacked = token.value == "frac" or (
-            token.value == "{" and any(inner.value in ("frac", "over") for inner in self.tokens[start : self.at])
-        )
-        if stacked and previous.kind == "num" and whole is not None:
-            ratio = _plain_ratio(factor)
-            if ratio is not None and outer == "inv":
+        stacked = self.stacked_since(start)
+        ratio = _plain_ratio(factor) if stacked else None
+        if whole is not None and ratio is not None:
+            if outer == "inv":
                 raise Unreadable("division by a number that may be a mixed one")
-            if ratio is not None:
-                self.mixed_at = self.at
-                mixed = Number(whole.value + ratio)
-                factors[-1] = Apply(outer, (mixed,)) if outer else mixed
-                return
-        if token.value == "{" and not stacked and isinstance(factors[-1], Number) and self.first_inside(start).kind == "num":
+            factors[-1] = self.mixed(outer, whole + ratio)
+            return
+        if token.value == "{" and not stacked and isinstance(last, Number) and self.first_inside(start).kind == "num":
             raise Unreadable("digits in braces behind digits, which are set as one number")
         factors.append(factor)
+
+    def stacked_since(self, start: int) -> bool:
+        """Tell whether what was read from a place on is ``\\frac…``, or braces that hold a fraction."""
+        first = self.tokens[start].value
+        return first == "frac" or (
+            first == "{" and any(token.value in ("frac", "over") for token in self.tokens[start : self.at])
+        )
+
+    def slashed(self, whole: Token) -> Fraction:
+        """Read the ``4/5`` of ``1 4/5``."""
+        top, bottom = (read_number(self.peek(offset).value) for offset in (0, 2))
+        self.at += 3
+        if bottom == 0 or "." in whole.value or self.is_op("^"):
+            raise Unreadable("a mixed number with denominator 0")
+        return top / bottom
+
+    def mixed(self, outer: str, value: Fraction) -> Node:
+        """Make a mixed number that ends here; the sign or the division sign before its whole part belongs to all of it."""
+        self.mixed_at = self.at
+        return Apply(outer, (Number(value),)) if outer else Number(value)
 
     def ends_factor(self, last: Node) -> bool:
         """
@@ -131,27 +130,24 @@ class Arithmetic(Cursor):
         previous = self.tokens[self.at - 1]
         if previous.kind == "op" and previous.value in ("!", ")"):
             return True
-        end, groups = self.at - 1, 0
-        while self.tokens[end].value == "}" and groups < 2:
-            end, groups = self.opening(end) - 1, groups + 1
-        before = self.tokens[end]
-        if before.kind == "num" and groups < 2 and len(before.value) == 1:
-            # \\frac12, \\frac{1}2 and \\frac1{2}, digits apart
-            end, groups = end - 1, groups + 1
-            before = self.tokens[end]
-            if groups == 1 and before.value == "}":
-                end, groups = self.opening(end) - 1, groups + 1
-                before = self.tokens[end]
-            elif groups == 1 and before.kind == "num" and len(before.value) == 1:
-                end, groups = end - 1, groups + 1
-                before = self.tokens[end]
-        if before.kind == "cmd" and before.value in ("frac", "binom"):
-            return groups == 2
-        return (
-            previous.value == "}"
-            and groups == 1
-            and (before.value == "^" or (before.kind == "cmd" and before.value == "sqrt"))
-        )
+        command, arguments = self.command_behind()
+        if command.kind == "cmd" and command.value in ("frac", "binom"):
+            return arguments == 2
+        takes_one = command.value == "^" or (command.kind == "cmd" and command.value == "sqrt")
+        return takes_one and arguments == 1 and previous.value == "}"
+
+    def command_behind(self) -> tuple[Token, int]:
+        """Go back over two arguments at most, groups or single digits (``\\frac{1}2``): what stands before them, and how many there are."""
+        at, arguments = self.at - 1, 0
+        while arguments < 2 and at >= 0:
+            token = self.tokens[at]
+            if token.value == "}":
+                at = self.opening(at)
+            elif token.kind != "num" or len(token.value) != 1:
+                break
+            at -= 1
+            arguments += 1
+        return self.tokens[at] if at >= 0 else Token("end", ""), arguments
 
     def opening(self, closing: int) -> int:
         """Find the brace that is closed at a place."""
@@ -230,31 +226,28 @@ class Arithmetic(Cursor):
 
     def subscripted(self, base: Node) -> Node:
         """Read ``_…``: part of a name, or the base of a number."""
-        self.at += 1
-        if self.is_op("{"):
-            end, depth = self.at + 1, 1
-            while end < len(self.tokens) and depth:
-                depth += {"{": 1, "}": -1}.get(self.tokens[end].value, 0) if self.tokens[end].kind == "op" else 0
-                end += 1
-            inner = [token.value for token in self.tokens[self.at + 1 : end - 1] if token.value not in ("(", ")")]
-            self.at = end
-        else:
-            inner = [self.next().value]
-        name = "".join(_BASE_WORDS.get(value, value) for value in inner)
+        name = self.subscript()
         if isinstance(base, Symbol):
             return Symbol(f"{base.name}_{name}")
-        if (
-            isinstance(base, Number)
-            and base.value.denominator == 1
-            and base.value >= 0
-            and name.isdigit()
-            and 2 <= int(name[:4]) <= 36
-        ):
+        whole = isinstance(base, Number) and base.value.denominator == 1 and base.value >= 0
+        if isinstance(base, Number) and whole and name.isdigit() and 2 <= int(name[:4]) <= 36:
             digits = str(base.value.numerator)
             if any(int(digit) >= int(name) for digit in digits):
                 raise Unreadable("a digit too large for its base")
             return Number(base.value) if name == "10" else BaseNumber(digits, int(name))
         raise Unreadable("a subscript behind a value")
+
+    def subscript(self) -> str:
+        """Read what stands behind ``_``: a group without its brackets, or one token; bases written as words become digits."""
+        self.at += 1
+        inner = [self.next()]
+        if inner[0].kind == "op" and inner[0].value == "{":
+            depth, start = 1, self.at
+            while self.at < len(self.tokens) and depth:
+                depth += self.is_op("{") - self.is_op("}")
+                self.at += 1
+            inner = [token for token in self.tokens[start : self.at - 1] if token.value not in ("(", ")")]
+        return "".join(_BASE_WORDS.get(token.value, token.value) for token in inner)
 
 
 def degrees(angle: Node) -> Node:
@@ -279,6 +272,13 @@ def read_number(text: str) -> Fraction:
     whole, _, decimals = mantissa.partition(".")
     value = Fraction(int((whole + decimals) or "0"), 10 ** len(decimals))
     return value * Fraction(10) ** int(exponent) if exponent else value
+
+
+def _whole_number(node: Node) -> tuple[str, Fraction | None]:
+    """Split a whole number, as may begin a mixed number, into the sign or the division sign before it and its value."""
+    outer = node.op if isinstance(node, Apply) and node.op in ("neg", "inv") else ""
+    inner = node.args[0] if isinstance(node, Apply) and outer else node
+    return outer, inner.value if isinstance(inner, Number) and inner.value.denominator == 1 else None
 
 
 def _plain_ratio(node: Node) -> Fraction | None:

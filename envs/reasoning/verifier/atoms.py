@@ -1,40 +1,27 @@
-"""The layer of the parser that reads numbers, names, functions, brackets and matrices."""
+"""The layer of the parser that reads numbers, commands, brackets and matrices."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-from .arithmetic import Arithmetic, degrees, read_number
+from .arithmetic import read_number
 from .cursor import MAX_ITEMS
+from .functions import FUNCTIONS, GREEK, REALS, Functions
 from .tokens import Token, TooComplex, Unreadable
-from .tree import Apply, Constant, Items, Matrix, Node, Number, Quantity, Relation, SetOp, Symbol
-from .units import DEGREE, RADIAN, canonical_unit, word_set
+from .tree import Apply, Constant, Items, Matrix, Node, Number, Relation, SetOp, Symbol
+from .units import word_set
 
-_FUNCTIONS = word_set(
-    "sin cos tan cot sec csc arcsin arccos arctan arccot sinh cosh tanh coth ln log log10 exp abs Re Im arg gcd lcm max min"
-)
-REALS = Items("()", (Apply("neg", (Constant("infty"),)), Constant("infty")))
-_OF_ANGLES = word_set("sin cos tan cot sec csc")
-_INVERTED = word_set("sin cos tan cot sec csc sinh cosh tanh")
-"""Functions whose power -1 is the inverse function, not the reciprocal."""
-_MINUS_ONE = Apply("neg", (Number(Fraction(1)),))
 _CONSTANTS = {"pi": "pi", "infty": "infty"}
-_GREEK = word_set(
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega Gamma Delta Theta "
-    "Lambda Xi Pi Sigma Upsilon Phi Psi Omega hbar ell"
-)
 _CLOSING = {"(": (")", "]"), "[": ("]", ")"), r"\{": (r"\}",), "{": ("}",)}
 _CLOSERS = frozenset(closing for pairs in _CLOSING.values() for closing in pairs)
 _BARS = ("|", ":")
+_ENVIRONMENTS = ("pmatrix", "bmatrix", "Bmatrix", "matrix", "smallmatrix", "array", "vmatrix")
 _ACCENTS = word_set(
     "overline bar vec hat tilde widehat overrightarrow overleftrightarrow dot ddot angle triangle measuredangle"
 )
-_APPLIED = frozenset("fghFG")
-_QUANTITIES = frozenset("gh")
-"""Names of functions that are as often a height and an acceleration."""
 
 
-class Atoms(Arithmetic):
+class Atoms(Functions):
     """What stands between operators."""
 
     def atom(self) -> Node:
@@ -87,76 +74,6 @@ class Atoms(Arithmetic):
         places = len(token.value.split(".")[1])
         return Number(value + Fraction(int(period.value), (10 ** len(period.value) - 1) * 10**places))
 
-    def letter(self, token: Token) -> Node:
-        """Read a variable, a constant, or an unknown function with its arguments."""
-        name = token.value
-        if name == "e" or name == "i":
-            return Constant(name)
-        if name == "mathbb:R":
-            return REALS
-        follows = self.peek()
-        if follows.kind == "op" and follows.value == "(" and not follows.spaced:
-            inside = self.peek(1)
-            applied = name in _APPLIED and not (name in _QUANTITIES and self.sum_of_letters_follows())
-            if applied or (inside.kind == "num" and self.is_op(")", 2)):
-                self.at += 1
-                argument = self.list_of_values()
-                self.expect(")")
-                several = isinstance(argument, Items) and argument.kind == "list"
-                return Apply(f"call:{name}", argument.items if several else (argument,))  # type: ignore[union-attr]
-        return Symbol(name)
-
-    def sum_of_letters_follows(self) -> bool:
-        """Look for a bracket with a sum of letters alone: ``h(a+b)`` is a product, ``h(x)`` and ``g(x+1)`` are values of functions."""
-        letters, signs = 0, 0
-        for k, token in enumerate(self.tokens[self.at + 1 :], self.at + 1):
-            if token.value == ")":
-                return letters > 1 and signs > 0 and not self.is_op("=", k + 1 - self.at)
-            below = "_" in (self.tokens[k - 1].value, self.tokens[k - 2].value)
-            if token.kind == "letter" and token.value not in ("e", "i"):
-                letters += 1
-            elif token.value in ("+", "-"):
-                signs += 1
-            elif token.value not in ("_", "{", "}") and not (token.kind == "num" and below):
-                return False
-        return False
-
-    def applied_name(self) -> Node | None:
-        """
-        Read the left side of ``p(x) = …``, ``f'(t) = …``, ``f^{-1}(x) = …``, ``P_n(x) = …``: a name applied to plain arguments. Before
-        an equals sign that is a function, elsewhere it may be a product.
-        """
-        start, end = self.at, len(self.tokens)
-        head = self.peek()
-        if not (head.kind == "letter" and head.value not in ("e", "i")) and not (head.kind == "cmd" and head.value in _GREEK):
-            return None
-        at = start + 1
-        while at + 2 < end and self.tokens[at].value in ("'", "_", "^"):
-            mark, opening, inner = (token.value for token in self.tokens[at : at + 3])
-            if mark == "^" and (opening != "{" or inner not in ("-", "(")):
-                # x^2(y) is a product; an inverse or a derivative is a function
-                return None
-            at += 1
-            if mark != "'":
-                while opening == "{" and at < end and self.tokens[at].value != "}":
-                    at += 1
-                at += 1
-        name = "".join(token.value for token in self.tokens[start:at])
-        arguments: list[Node] = []
-        while at + 2 < end and self.tokens[at].value == ("," if arguments else "("):
-            token = self.tokens[at + 1]
-            if token.kind == "num":
-                arguments.append(Number(read_number(token.value)))
-            elif token.kind == "letter" or (token.kind == "cmd" and token.value in _GREEK):
-                arguments.append(Symbol(token.value))
-            else:
-                return None
-            at += 2
-        if not arguments or at + 1 >= end or self.tokens[at].value != ")" or self.tokens[at + 1].value != "=":
-            return None
-        self.at = at + 1
-        return Apply(f"call:{name}", tuple(arguments))
-
     def command(self, name: str) -> Node:
         """Read a LaTeX command with its arguments."""
         if name in _CONSTANTS:
@@ -173,11 +90,11 @@ class Atoms(Arithmetic):
                 self.expect("]")
             radicand = self.argument()
             return Apply("sqrt", (radicand,)) if index is None else Apply("root", (radicand, index))
-        if name in _FUNCTIONS:
+        if name in FUNCTIONS:
             return self.function(name)
         if name == "emptyset":
             return Items("set", ())
-        if name in _GREEK:
+        if name in GREEK:
             return Symbol(name)
         if name == "begin":
             return self.environment()
@@ -223,69 +140,6 @@ class Atoms(Arithmetic):
             return node
         return self.atom()
 
-    def function(self, name: str) -> Node:
-        """``sin x``, ``\\sin^2 x``, ``\\sin^{-1} x``, ``\\log_2 8``, ``\\ln(x+1)``, ``\\cos 2\\theta``."""
-        base: Node | None = None
-        exponent: Node | None = None
-        while self.is_op("^") or (self.is_op("_") and name == "log"):
-            if self.next().value == "_":
-                base = self.log_base()
-            else:
-                exponent = self.script()
-        if name in ("gcd", "lcm", "max", "min"):
-            raise Unreadable(f"\\{name}")
-        outer, self.angle = self.angle, name in _OF_ANGLES and exponent != _MINUS_ONE
-        argument = self.function_argument()
-        if self.angle:
-            argument = self.in_degrees(argument)
-        self.angle = outer
-        if exponent == _MINUS_ONE:
-            if name not in _INVERTED:
-                raise Unreadable(f"an inverse or a reciprocal of \\{name}")
-            return Apply("arc" + name, (argument,))
-        node = Apply(name, (argument,)) if base is None else Apply("log", (base, argument))
-        return node if exponent is None else Apply("pow", (node, exponent))
-
-    def function_argument(self) -> Node:
-        """Read what a function is applied to: a bracket, or the factors up to the next function."""
-        bracket = self.peek()
-        if (bracket.kind == "op" and bracket.value in ("(", "{", "[")) or bracket.value == "|":
-            argument = self.atom()
-        else:
-            factors = [self.signed()]
-            while (
-                self.peek().kind == "letter"
-                or (self.peek().kind == "cmd" and self.peek().value in (_GREEK | {"pi", "sqrt", "frac"}))
-            ) and not isinstance(factors[0], Apply | Items) | (self.peek().kind == "cmd" and self.peek().value in _FUNCTIONS):
-                factors.append(self.power())
-            if self.is_op("/") and self.peek(1).kind == "num" and isinstance(factors[-1], Constant | Symbol):
-                # \sin \pi/6 is the sine of π/6
-                self.at += 1
-                factors.append(Apply("inv", (self.power(),)))
-            argument = factors[0] if len(factors) == 1 else Apply("mul", tuple(factors))
-        if isinstance(argument, Items):
-            raise Unreadable("a function of several values")
-        return argument
-
-    def in_degrees(self, angle: Node) -> Node:
-        """Take the unit of an angle into its value: ``\\sin(30 \\text{ degrees})``, ``\\sin 30 \\text{ degrees}``, ``\\sin(30)^\\circ``."""
-        if isinstance(angle, Quantity):
-            if angle.unit not in (DEGREE, RADIAN) or (isinstance(angle.value, Apply) and angle.value.op == "add"):
-                raise Unreadable("an angle with a unit of something else, or of a part of it")
-            return degrees(angle.value) if angle.unit == DEGREE else angle.value
-        token = self.peek()
-        if token.kind == "text" and canonical_unit([(token.value, 1)]) == DEGREE:
-            self.at += 1
-            return degrees(angle)
-        return degrees(angle) if self.any_degree_sign() else angle
-
-    def log_base(self) -> Node:
-        """Read the base of a logarithm; of ``\\log_23`` it is 2, as TeX sets it, for the 3 would have nothing to stand behind."""
-        token = self.peek()
-        if token.kind == "num" and token.value.isdigit() and len(token.value) > 1 and not self.starts_atom(self.peek(1)):
-            self.tokens[self.at : self.at + 1] = [Token("num", token.value[0]), Token("num", token.value[1:])]
-        return self.atom()
-
     def bracketed(self, opening: str) -> Node:
         """Read what a bracket holds: a value, a tuple, an interval, a set."""
         self.enter()
@@ -305,9 +159,11 @@ class Atoms(Arithmetic):
         self.bars = bars
         if closing not in _CLOSING[opening]:
             raise Unreadable(f"{opening!r} closed by {closing!r}")
+        return node if opening == "{" else self.between(opening, closing, node)
+
+    def between(self, opening: str, closing: str, node: Node) -> Node:
+        """Tell what values in brackets are: a tuple or an interval, a set, a value."""
         listed = isinstance(node, Items) and node.kind == "list"
-        if opening == "{":
-            return node
         if opening == r"\{":
             listed = listed or node is self.alternatives
             return Items("set", node.items if listed and isinstance(node, Items) else (node,))
@@ -352,23 +208,32 @@ class Atoms(Arithmetic):
         return False
 
     def environment(self) -> Node:
-        """A matrix; its determinant for ``vmatrix``; an array without its column letters."""
+        """A matrix, or an array without its column letters; a determinant is refused."""
         name = self.environment_name()
-        if name not in ("pmatrix", "bmatrix", "Bmatrix", "matrix", "smallmatrix", "array", "vmatrix"):
+        if name not in _ENVIRONMENTS:
             raise Unreadable(f"environment {name}")
         if name == "array":
-            if not self.is_op("{"):
-                raise Unreadable("an array without columns")
-            while not self.is_op("}"):
-                self.at += 1
-                if self.peek().kind == "end":
-                    raise Unreadable("an array that breaks off")
+            self.skip_columns()
+        rows = self.rows()
+        if self.environment_name() != name or len({len(entries) for entries in rows}) != 1 or name == "vmatrix":
+            raise Unreadable("a matrix whose rows differ in length")
+        return Matrix(tuple(rows))
+
+    def skip_columns(self) -> None:
+        """Read over the ``{cc}`` of an array."""
+        if not self.is_op("{"):
+            raise Unreadable("an array without columns")
+        while not self.is_op("}"):
             self.at += 1
+            if self.peek().kind == "end":
+                raise Unreadable("an array that breaks off")
+        self.at += 1
+
+    def rows(self) -> list[tuple[Node, ...]]:
+        """Read the entries of a matrix, and the ``\\end`` behind them."""
         rows: list[tuple[Node, ...]] = []
         row: list[Node] = []
-        while True:
-            if self.is_cmd("end"):
-                break
+        while not self.is_cmd("end"):
             row.append(self.relation())
             if len(row) * (len(rows) + 1) > MAX_ITEMS:
                 raise TooComplex(f"more than {MAX_ITEMS} entries")
@@ -383,9 +248,7 @@ class Atoms(Arithmetic):
         if row:
             rows.append(tuple(row))
         self.at += 1
-        if self.environment_name() != name or len({len(entries) for entries in rows}) != 1 or name == "vmatrix":
-            raise Unreadable("a matrix whose rows differ in length")
-        return Matrix(tuple(rows))
+        return rows
 
     def environment_name(self) -> str:
         """Read the name behind ``\\begin`` or ``\\end``."""

@@ -10,7 +10,8 @@ from .compare import Comparison
 from .extract import extract_answer
 from .numerics import Undefined, symbols_of
 from .parser import parse
-from .tokens import TooComplex, Unreadable, canonical_string, is_wordlike, tidy, without_grouping_commas
+from .spelling import canonical_string, tidy, without_grouping_commas
+from .tokens import TooComplex, Unreadable, is_wordlike
 from .tree import Items, Node, Symbol
 
 MODES = ("strict", "lenient")

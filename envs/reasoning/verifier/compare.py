@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from .equality import Equality
 from .forms import UNORDERED, expand_signs, is_letter_string, spread, with_factor_inside
@@ -157,25 +158,26 @@ class Comparison:
         if in_given_order(gold.items) and not all(isinstance(item, Relation) for item in answer.items):
             return answer.kind in ("list", "()") and self._in_order(gold.items, answer.items)
         if gold.kind in UNORDERED and answer.kind in UNORDERED:
-            if any(isinstance(item, Relation) for item in gold.items) or any(_interval_like(item) for item in answer.items):
-                unknown = unknown_of(gold.items)
-                if unknown and may_be_values_of(unknown, answer.items):
-                    return self._unordered(stripped(gold.items), stripped(answer.items))
-                if self._unordered(gold.items, answer.items) or self._real_sets(gold, answer):
-                    return True
-                # y = ±1 beside y = 1, y = -1
-                return self._unordered(*([part for item in node.items for part in spread(item)] for node in (gold, answer)))
-            return self._unordered(gold.items, stripped(answer.items))
+            return self._without_order(gold, answer)
         if answer.kind == "list" and all(_interval_like(item) for item in answer.items):
             return self._real_sets(gold, answer)
-        if gold.kind == "list" and answer.kind == "()":
-            return self._in_order(gold.items, answer.items)
-        if gold.kind == "()" and answer.kind == "list":
-            return self._in_order(gold.items, answer.items)
-        brackets_may_differ = self.lenient and len(gold.items) > 2 and not {"ratio", "clock"} & {gold.kind, answer.kind}
-        if gold.kind == answer.kind or brackets_may_differ:
+        kinds = {gold.kind, answer.kind}
+        brackets_may_differ = self.lenient and len(gold.items) > 2 and not {"ratio", "clock"} & kinds
+        if len(kinds) == 1 or kinds == {"list", "()"} or brackets_may_differ:
             return self._in_order(gold.items, answer.items)
         return False
+
+    def _without_order(self, gold: Items, answer: Items) -> bool:
+        """Lists and sets: values of one unknown, conditions that make a set of numbers, or anything else in any order."""
+        if not any(isinstance(item, Relation) for item in gold.items) and not any(map(_interval_like, answer.items)):
+            return self._unordered(gold.items, stripped(answer.items))
+        unknown = unknown_of(gold.items)
+        if unknown and may_be_values_of(unknown, answer.items):
+            return self._unordered(stripped(gold.items), stripped(answer.items))
+        if self._unordered(gold.items, answer.items) or self._real_sets(gold, answer):
+            return True
+        # y = ±1 beside y = 1, y = -1
+        return self._unordered(*([part for item in node.items for part in spread(item)] for node in (gold, answer)))
 
     def _in_order(self, gold: Sequence[Node], answer: Sequence[Node]) -> bool:
         """Compare one by one; names in front of the answer's values must keep the order too."""
@@ -228,25 +230,9 @@ class Comparison:
     # ---------------------------------------------------------------- relations
     def _relation(self, gold: Relation, answer: Node) -> bool:
         assigned = assignment(gold)
-        if assigned is not None:
-            name, value = assigned
-            if isinstance(answer, Items) and any(isinstance(item, Relation) for item in answer.items):
-                listed = with_their_names(name, value)
-                if listed is not None:
-                    # x = 1, y = 2 is not (a, b) = (1, 2)
-                    return self._items(listed, answer)
-            if not isinstance(answer, Relation):
-                # y alone does not say that x = y
-                return not (isinstance(name, Symbol) and _is_variable(value)) and self.same(value, answer)
-            theirs = assignment(answer)
-            if theirs is not None:
-                if same_name(theirs[0], name, turned=not isinstance(value, Items | Matrix)):
-                    return self.same(value, theirs[1])
-                return bool(symbols(value)) and self._same_equation(gold, answer)
-            if answer.members[0] == name and set(answer.ops) <= {"=", "~"}:
-                return self._chain(value, answer)
-            if not symbols(value):
-                return False
+        same = None if assigned is None else self._assignment(gold, *assigned, answer)
+        if same is not None:
+            return same
         if gold.ops == ("=",):
             return isinstance(answer, Relation) and answer.ops == ("=",) and self._same_equation(gold, answer)
         if gold.ops == ("in",):
@@ -256,6 +242,25 @@ class Comparison:
         if isinstance(answer, Relation) and symbols_of(gold) != symbols_of(answer):
             return False
         return self._real_sets(gold, answer) or (isinstance(answer, Relation) and self._same_inequality(gold, answer))
+
+    def _assignment(self, gold: Relation, name: Node, value: Node, answer: Node) -> bool | None:
+        """The gold gives a name its value; ``None`` where it is only another equation between symbols."""
+        if isinstance(answer, Items) and any(isinstance(item, Relation) for item in answer.items):
+            listed = with_their_names(name, value)
+            if listed is not None:
+                # x = 1, y = 2 is not (a, b) = (1, 2)
+                return self._items(listed, answer)
+        if not isinstance(answer, Relation):
+            # y alone does not say that x = y
+            return not (isinstance(name, Symbol) and _is_variable(value)) and self.same(value, answer)
+        theirs = assignment(answer)
+        if theirs is not None:
+            if same_name(theirs[0], name, turned=not isinstance(value, Items | Matrix)):
+                return self.same(value, theirs[1])
+            return bool(symbols(value)) and self._same_equation(gold, answer)
+        if answer.members[0] == name and set(answer.ops) <= {"=", "~"}:
+            return self._chain(value, answer)
+        return None if symbols(value) else False
 
     def _answered_by_relation(self, gold: Node, answer: Relation) -> bool:
         """The gold is a value or a set, the answer a relation such as ``x = 5``, ``x ∈ (1, 2)`` or ``1 < x < 2``."""
@@ -272,34 +277,39 @@ class Comparison:
         ``A = 1/3 ≈ 0.333``: a name may stand first. All that follows up to the first ``≈`` must be the gold, and each other as the one
         before it; what stands behind must be a rounding of it. So a chain says one thing, and cannot list guesses.
         """
-        members = list(answer.members)
-        ops = list(answer.ops)
-        applied = isinstance(members[0], Apply) and members[0].op.startswith("call:")
-        named = is_name(members[0], of_matrix=isinstance(gold, Matrix)) or (self.lenient and is_value_of_an_angle(members[0]))
-        named = named and (applied or not (symbols_of(members[0]) & symbols_of(members[-1])))
-        if named and not (_is_choice(gold) and _is_choice(members[0])):
-            if isinstance(members[0], Items):
-                if isinstance(gold, Items) and in_given_order(gold.items):
-                    listed = with_their_names(members[0], members[1]) if len(members) == 2 else None
-                    return listed is not None and self._items(gold, listed)
-                if not in_usual_order(members[0].items):
-                    return False
+        members, ops = answer.members, answer.ops
+        first = members[0]
+        if self._is_name_of(gold, first, members[-1]):
+            if isinstance(first, Items) and isinstance(gold, Items) and in_given_order(gold.items):
+                listed = with_their_names(*members) if len(members) == 2 else None
+                return listed is not None and self._items(gold, listed)
+            if isinstance(first, Items) and not in_usual_order(first.items):
+                return False
             members, ops = members[1:], ops[1:]
             while len(members) > 1 and ops[0] == "=" and is_run_of_capitals(members[0]) and not symbols_of(gold):
                 # AB = AC = 5
                 members, ops = members[1:], ops[1:]
         if not members or len(members) > _LONGEST_CHAIN or isinstance(members[0], Relation):
             return False
+        return self._all_in_chain(gold, members, ops)
+
+    def _is_name_of(self, gold: Node, first: Node, last: Node) -> bool:
+        """Whether the first member of a chain is a name in front of the others, and none of them."""
+        named = is_name(first, of_matrix=isinstance(gold, Matrix)) or (self.lenient and is_value_of_an_angle(first))
+        applied = isinstance(first, Apply) and first.op.startswith("call:")
+        if not named or (not applied and symbols_of(first) & symbols_of(last)):
+            return False
+        return not (_is_choice(gold) and _is_choice(first))
+
+    def _all_in_chain(self, gold: Node, members: Sequence[Node], ops: Sequence[str]) -> bool:
         exact = ops.index("~") + 1 if "~" in ops else len(members)
-        # 3/4 = 0.75 = 75% where the gold is 75
         last = members[exact - 1]
+        # 3/4 = 0.75 = 75% where the gold is 75
         fractions = exact > 1 and all(self._is_the_fraction(member, last) for member in members[: exact - 1])
-        for member in [last] if fractions else members[:exact]:
-            if not self.same(gold, member):
-                return False
-        for k, op in enumerate(ops):
-            if op == "=" and not self.same(members[k], members[k + 1]):
-                return False
+        if not all(self.same(gold, member) for member in ([last] if fractions else members[:exact])):
+            return False
+        if not all(self.same(*pair) for op, pair in zip(ops, pairwise(members), strict=True) if op == "="):
+            return False
         return all(self.same(last, member) or is_rounded(last, member, self.evaluator) for member in members[exact:])
 
     def _is_the_fraction(self, plain: Node, percent: Node) -> bool:

@@ -73,47 +73,31 @@ class Equality(Evaluator):
         :raises TooComplex: if one of them would cost too much
         :raises Undefined: if one of them has no finite value
         """
-        names = symbols(left) | symbols(right)
+        own, names = symbols(left), symbols(left) | symbols(right)
         if not names:
             return self._agree(lambda: (self.value(left, {}), self.value(right, {})))
-        if names > symbols(left) and (rounds_symbols(right) or counted_symbols(right)):
+        if names > own and (rounds_symbols(right) or counted_symbols(right)):
             # symbols that the gold has not would choose the points at which it is looked at
             return False
         if rounds_symbols(left) or rounds_symbols(right):
-            agreed = 0
-            for point in rounding_points(sorted(names), left, right):
-                same = self._agree_where_small(left, right, point)
-                if same is False:
-                    return False
-                agreed += same is not None
-            if stand_for_whole_numbers(names):
-                if agreed < _FEWEST_ROUNDING_POINTS:
-                    raise Undefined("defined at too few points")
-                return True
-        own = counted_symbols(left)
-        # a letter that is no whole number by custom is one only if the gold says so
-        counted = sorted(own | {name for name in counted_symbols(right) if stand_for_whole_numbers(frozenset({name}))})
+            same = self._equal_where_rounded(left, right, names)
+            if not same or stand_for_whole_numbers(names):
+                return same
+        counted = _counted(left, right)
         if counted:
-            return self._equal_where_counted(left, right, counted, sorted(names - set(counted)))
+            return self._equal_where_counted(left, right, sorted(counted), sorted(names - counted))
+        return self._equal_at_samples(left, right, sorted(names))
+
+    def _equal_where_rounded(self, left: Node, right: Node, names: frozenset[str]) -> bool:
+        """Compare where floors and ceilings jump. That is enough where only whole numbers can be put in; there must be enough of them."""
         agreed = 0
-        real_alone = not (_holds_i(left) or _holds_i(right))
-        for number in range(_POINTS + 2):
-            sample = self._sample(sorted(names), number, (left, right))
-            same = self._agree_at(left, right, sample)
-            if same is False and not (real_alone and self._neither_is_real(left, right, sample)):
+        for point in rounding_points(sorted(names), left, right):
+            same = self._agree_where_small(left, right, point)
+            if same is False:
                 return False
-            agreed += same is True
-            if agreed == _POINTS:
-                break
-        if agreed < 2:
+            agreed += same is not None
+        if agreed < _FEWEST_ROUNDING_POINTS and stand_for_whole_numbers(names):
             raise Undefined("defined at too few points")
-        if has_branches(left) or has_branches(right):
-            for place in ("small", "large"):
-                for number in range(2):
-                    sample = self._sample(sorted(names), number, (left, right), place)
-                    same = self._agree_at(left, right, sample)
-                    if same is False and not (real_alone and self._neither_is_real(left, right, sample)):
-                        return False
         return True
 
     def _equal_where_counted(self, left: Node, right: Node, counted: list[str], others: list[str]) -> bool:
@@ -137,6 +121,34 @@ class Equality(Evaluator):
         if agreed < _FEWEST_COUNTING_POINTS:
             raise Undefined("defined at too few points")
         return True
+
+    def _equal_at_samples(self, left: Node, right: Node, names: list[str]) -> bool:
+        """Compare at irrational points; with roots and the like also at small and at large ones, where other branches may lie."""
+        agreed = 0
+        for number in range(_POINTS + 2):
+            same = self._agree_at_sample(left, right, names, number)
+            if same is False:
+                return False
+            agreed += same is not None
+            if agreed == _POINTS:
+                break
+        if agreed < 2:
+            raise Undefined("defined at too few points")
+        places = ("small", "large") if has_branches(left) or has_branches(right) else ()
+        return all(
+            self._agree_at_sample(left, right, names, number, place) is not False for place in places for number in range(2)
+        )
+
+    def _agree_at_sample(self, left: Node, right: Node, names: list[str], number: int, place: str = "") -> bool | None:
+        """
+        Compare at one of the irrational points; ``None`` where that says nothing: neither expression has a value there, or they differ
+        where neither is real, and neither holds ``i``.
+        """
+        sample = self._sample(names, number, (left, right), place)
+        same = self._agree_at(left, right, sample)
+        if same is False and not (_holds_i(left) or _holds_i(right)) and self._neither_is_real(left, right, sample):
+            return None
+        return same
 
     def proportional(self, left: Node, right: Node) -> bool:
         """
@@ -340,6 +352,12 @@ class Equality(Evaluator):
             if isinstance(left, Fraction) and isinstance(right, Fraction):
                 return left < right
             return bool(to_mp(left) < to_mp(right))
+
+
+def _counted(gold: Node, answer: Node) -> frozenset[str]:
+    """The symbols that must be whole numbers; a letter that is none by custom is one only if the gold says so."""
+    usual = (name for name in counted_symbols(answer) if stand_for_whole_numbers(frozenset({name})))
+    return counted_symbols(gold).union(usual)
 
 
 def _holds_i(node: Node) -> bool:

@@ -36,6 +36,14 @@ _ODD_ROOTS = range(3, 65, 2)
 _CHEAP, _DEAR = 1.2, 1.7
 """How the cost of arithmetic, and of functions, grows with the number of digits."""
 
+_FUNCTIONS = {
+    "sin": context.sin, "cos": context.cos, "tan": context.tan, "cot": context.cot, "sec": context.sec, "csc": context.csc,
+    "arcsin": context.asin, "arccos": context.acos, "arctan": context.atan, "arccot": context.acot, "sinh": context.sinh,
+    "cosh": context.cosh, "tanh": context.tanh, "coth": context.coth, "exp": context.exp, "ln": context.log,
+    "arcsec": context.asec, "arccsc": context.acsc, "arcsinh": context.asinh, "arccosh": context.acosh, "arctanh": context.atanh,
+    "Re": context.re, "Im": context.im, "arg": context.arg,
+}  # fmt: skip
+
 
 class Evaluator:
     """
@@ -193,22 +201,9 @@ class Evaluator:
             root = -self._root(-base, Fraction(exponent.denominator))
             return self._power(root, Fraction(exponent.numerator))
         if isinstance(exponent, Fraction) and isinstance(base, Fraction):
-            if base == 0:
-                if exponent <= 0:
-                    raise Undefined("zero to a power that is not positive")
-                return Fraction(0)
-            if base == 1:
-                return base
-            if exponent.denominator == 1:
-                bits = bits_of(base) * abs(exponent.numerator)
-                if bits > MAX_BITS and abs(base) != 1:
-                    raise TooComplex("a power too large")
-                if base == -1:
-                    return Fraction(-1 if exponent.numerator % 2 else 1)
-                self.charge(1 + bits // 20)
-                return base**exponent.numerator
-            if exponent.denominator <= 64 and base > 0 and bits_of(exponent) < 64:
-                return self._power(self._root(base, Fraction(exponent.denominator)), Fraction(exponent.numerator))
+            power = self._rational_power(base, exponent)
+            if power is not None:
+                return power
         whole = exponent.numerator if isinstance(exponent, Fraction) and exponent.denominator == 1 else None
         base, exponent = to_mp(base), to_mp(exponent)
         if base == 0:
@@ -224,6 +219,26 @@ class Evaluator:
             return base**whole
         self.spend(150, _DEAR)
         return base**exponent
+
+    def _rational_power(self, base: Fraction, exponent: Fraction) -> Value | None:
+        """A power that is rational, or one of a root; ``None`` for any other."""
+        if base == 0:
+            if exponent <= 0:
+                raise Undefined("zero to a power that is not positive")
+            return Fraction(0)
+        if base == 1:
+            return base
+        if exponent.denominator == 1:
+            bits = bits_of(base) * abs(exponent.numerator)
+            if bits > MAX_BITS and abs(base) != 1:
+                raise TooComplex("a power too large")
+            if base == -1:
+                return Fraction(-1 if exponent.numerator % 2 else 1)
+            self.charge(1 + bits // 20)
+            return base**exponent.numerator
+        if exponent.denominator <= 64 and base > 0 and bits_of(exponent) < 64:
+            return self._power(self._root(base, Fraction(exponent.denominator)), Fraction(exponent.numerator))
+        return None
 
     def _root(self, radicand: Value, index: Fraction) -> Value:
         if isinstance(radicand, Fraction) and index.denominator == 1 and radicand >= 0:
@@ -290,13 +305,6 @@ class Evaluator:
                 raise Undefined("logarithm")
             exact = exact_logarithm(values[0], values[1])
             return exact if exact is not None else context.log(argument) / context.log(base)
-        functions = {
-            "sin": context.sin, "cos": context.cos, "tan": context.tan, "cot": context.cot, "sec": context.sec, "csc": context.csc,
-            "arcsin": context.asin, "arccos": context.acos, "arctan": context.atan, "arccot": context.acot, "sinh": context.sinh,
-            "cosh": context.cosh, "tanh": context.tanh, "coth": context.coth, "exp": context.exp, "ln": context.log,
-            "arcsec": context.asec, "arccsc": context.acsc, "arcsinh": context.asinh, "arccosh": context.acosh, "arctanh": context.atanh,
-            "Re": context.re, "Im": context.im, "arg": context.arg,
-        }  # fmt: skip
-        if op not in functions or len(arguments) != 1:
+        if op not in _FUNCTIONS or len(arguments) != 1:
             raise Undefined(op)
-        return functions[op](first)
+        return _FUNCTIONS[op](first)

@@ -26,7 +26,7 @@ def parse(text: str, letter_units: bool = False) -> Node:
     """
     Read an answer.
 
-    :param text: result of :func:`~.tokens.tidy`
+    :param text: result of :func:`~.spelling.tidy`
     :param letter_units: see :func:`~.tokens.tokenize`
     :return: its tree
     :raises Unreadable: if the grammar does not cover it
@@ -239,10 +239,7 @@ class _Parser(Atoms):
             elif token.kind == "op" and token.value == "%":
                 self.at += 1
                 words.append(("%", 1))
-            elif token.kind == "op" and token.value == "^" and self.degree_sign():
-                words.append(("deg", 1))
-            elif token.kind == "cmd" and token.value == "circ":
-                self.at += 1
+            elif self.any_degree_sign():
                 words.append(("deg", 1))
             elif words and token.value == "/" and self.peek(1).kind == "text":
                 self.at += 1

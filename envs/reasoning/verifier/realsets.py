@@ -150,20 +150,23 @@ def _inequality(node: Relation, evaluator: Equality) -> RealSet:
                 if op != "<" or infinite_sign(other) != (1 if on_left else -1):
                     raise Undefined("an inequality with infinity")
                 continue
-            bound = evaluator.real(other)
-            point = Interval(bound, True, bound, True)
-            below = Interval(None, False, bound, op.endswith("="))
-            above = Interval(bound, op.endswith("="), None, False)
-            if op == "=":
-                piece = [point]
-            elif op == "!=":
-                piece = _complement([point])
-            elif op in ("<", "<=", ">", ">="):
-                piece = [below if op.startswith("<") == on_left else above]
-            else:
-                raise Undefined(op)
+            piece = _beside(evaluator.real(other), op, on_left)
         pieces = _intersection(pieces, piece, evaluator)
     return pieces
+
+
+def _beside(bound: Value, op: str, on_left: bool) -> RealSet:
+    """The numbers x for which ``x op bound`` holds, or ``bound op x``."""
+    point = Interval(bound, True, bound, True)
+    if op == "=":
+        return [point]
+    if op == "!=":
+        return _complement([point])
+    if op not in ("<", "<=", ">", ">="):
+        raise Undefined(op)
+    if op.startswith("<") == on_left:
+        return [Interval(None, False, bound, op.endswith("="))]
+    return [Interval(bound, op.endswith("="), None, False)]
 
 
 def _compare_low(a: Interval, b: Interval, evaluator: Equality) -> int:

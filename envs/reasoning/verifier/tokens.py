@@ -6,13 +6,15 @@ The text is model output: nothing of it is ever evaluated as code, the patterns 
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import ClassVar, NamedTuple
 
 from .units import BARE_UNITS, word_set
 
 MAX_CHARS = 3000
 MAX_TOKENS = 600
 MAX_DIGITS = 1000
+MAX_TEXT_DEPTH = 6
 
 
 class TooComplex(Exception):
@@ -34,43 +36,29 @@ class Token(NamedTuple):
     """White space stood before it."""
 
 
-_SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n", strict=True))
-_SUBSCRIPTS = dict(zip("₀₁₂₃₄₅₆₇₈₉", "0123456789", strict=True))
-_SUPERSCRIPT_RUN = re.compile("[" + "".join(_SUPERSCRIPTS) + "]+")
-_SUBSCRIPT_RUN = re.compile("[" + "".join(_SUBSCRIPTS) + "]+")
-_CHARACTERS = {
-    "−": "-", "–": "-", "—": "-", "×": r"\times ", "·": r"\cdot ", "⋅": r"\cdot ", "∙": r"\cdot ", "÷": "/", "∕": "/", "⁄": "/",
-    "√": r"\sqrt ", "∞": r"\infty ", "≤": r"\le ", "≥": r"\ge ", "≠": r"\ne ", "≈": r"\approx ", "∪": r"\cup ", "∩": r"\cap ",
-    "∈": r"\in ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}", "°": r"^\circ ", "º": r"^\circ ", "±": r"\pm ", "∓": r"\mp ",
-    "½": r"\frac{1}{2}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "⅛": r"\frac{1}{8}",
-    "⅕": r"\frac{1}{5}", "π": r"\pi ", "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "δ": r"\delta ", "θ": r"\theta ",
-    "λ": r"\lambda ", "μ": r"\mu ", "σ": r"\sigma ", "φ": r"\phi ", "ω": r"\omega ", "ρ": r"\rho ", "τ": r"\tau ", "ε": r"\epsilon ",
-    "¢": r"\text{cents}", "⋃": r"\cup ",
-    "£": r"\text{pounds}", "€": r"\text{euros}", "¥": r"\text{yen}", "′": "'", "’": "'", "“": '"', "”": '"', "，": ",", "（": "(",
-    "）": ")", "：": ":", "；": ";", "＝": "=", "％": "%", "＋": "+", "－": "-",
-    "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2003": " ", "\u2002": " ", "\u3000": " ",
-    "\u200b": "", "\u200c": "", "\u200d": "", "\u2060": "", "\ufeff": "", "\u2061": "", "\u2062": "", "\u00ad": "",
-}  # fmt: skip
-_TRANSLATE = str.maketrans(_CHARACTERS)
-
-# no number begins with a group of 0: 0,125 has a decimal comma
-_THOUSANDS_MARK = re.compile(r"(?:(?<=[1-9])|(?<=\d\d))(?:,\s?\\!|\{,\}|\\,|\\!|\\;|~)\s?(?=\d{3}(?!\d))")
-_GROUPED_BY_SPACE = re.compile(r"^\s*-?[1-9]\d{0,2}(?: \d{3})+\s*$")
-_GROUPED_BY_COMMA = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\d{3}){1,300}(?![\d,]*\d)")
-_EMPHASIS = re.compile(r"^\s*(\*{1,3}|_{2,3}|`{1,3})(.{1,2900}?)\1\s*$", re.DOTALL)
+_START = Token("start", "")
 
 _TOKEN = re.compile(
-    r"(?P<space>\s+)"
-    r"|(?P<num>\d+(?:\.\d*)?(?:[eE][+-]?\d+(?![\da-zA-Z]))?|\.\d+(?:[eE][+-]?\d+(?![\da-zA-Z]))?)"
-    r"|\\(?P<cmd>[a-zA-Z]+\*?)"
+    r"(?P<space>\s+|~)"
+    r"|(?P<number>\d+(?:\.\d*)?(?:[eE][+-]?\d+(?![\da-zA-Z]))?|\.\d+(?:[eE][+-]?\d+(?![\da-zA-Z]))?)"
+    r"|\\(?P<command>[a-zA-Z]+\*?)"
     r"|(?P<pair>\\[^a-zA-Z])"
     r"|(?P<letters>[a-zA-Z]+)"
-    r"|(?P<stars>\*\*|<=|>=|!=|==)"
-    r"|(?P<op>[-+*/^_=<>(),;:.|!'%{}\[\]&~$\"])",
+    r"|(?P<double>\*\*|<=|>=|!=|==)"
+    r"|(?P<sign>[-+*/^_=<>(),;:.|!'%{}\[\]&])"
+    r"|(?P<quote>[$\"])",
     re.ASCII,
 )
+_UNCOUNTED = ("space", "quote", "pair")
+"""Kinds of token behind which the limit is not checked: it is checked behind the next one of another kind."""
 
-_SPACES = (r"\,", r"\;", r"\:", r"\ ", r"\!")
+_PAIRS = {
+    r"\{": ("op", r"\{"), r"\}": ("op", r"\}"), r"\|": ("op", "|"), r"\\": ("op", r"\\"), r"\%": ("op", "%"), r"\$": ("text", "$"),
+}  # fmt: skip
+"""The tokens that a backslash makes of what is no letter."""
+_SPACES = frozenset({r"\,", r"\;", r"\:", r"\ "})
+_INVISIBLE_PAIRS = _SPACES | {r"\!", r"\(", r"\)", r"\[", r"\]", r"\/", "\\\n", r"\>"}
+_ROW_GAP = re.compile(r"\[-?[\d.]{1,6}(?:pt|em|ex|mm|cm)\]")
 _INVISIBLE = word_set(
     "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr displaystyle textstyle scriptstyle limits nolimits quad qquad "
     "hfill boxed mathopen mathclose middle thinspace medspace thickspace space allowbreak nobreak hspace vspace "
@@ -86,96 +74,35 @@ _SAME_COMMAND = {
     "simeq": "approx", "thickapprox": "approx", "doteq": "approx", "colon": ":", "mid": "|", "land": "wedge", "backslash": "setminus",
     "lg": "log10", "sqrtsign": "sqrt", "percent": "%", "slash": "/", "notin": "nin", "minus": "-", "union": "cup", "cosec": "csc",
     "Re": "Re", "Im": "Im", "ge*": "ge", "operatorname*": "operatorname", "plusmn": "pm", "bigcup": "cup",
+    "**": "^", "<=": "le", ">=": "ge", "!=": "ne", "==": "=",
 }  # fmt: skip
 _TEXT_COMMANDS = word_set(
     "text mbox textbf textit textrm textsf texttt textnormal emph mathrm mathbf mathit mathsf mathtt operatorname hbox bf rm bm "
     "boldsymbol mathbb mathcal mathscr mathfrak textsc underline"
 )
+_DELIMITERS = ("left", "right", "middle")
+_WITH_ARGUMENT = ("hspace", "vspace", "color", "textcolor")
+_ALPHABETS = ("mathbb", "mathcal", "mathscr", "mathfrak")
+_BOLD = ("mathbf", "boldsymbol", "bm", "bf")
+_OF_VARIABLES = ("mathbf", "mathit", "boldsymbol", "bm")
+_NEVER_A_UNIT = frozenset("eixyzkn")
+_BRACES = re.compile(r"\\.|[{}]", re.DOTALL)
+"""Braces; those behind a backslash are taken with it."""
+_FORMULA = re.compile(r"[\\^_=+]")
+_FULL_STOP = re.compile(r"[a-zA-Z]{2}\.$|^[a-zA-Z]\.$")
+"""As in "students." and "B."; the point of "3." is that of a number."""
 _NAMES = word_set(
     "sqrt cbrt sin cos tan cot sec csc arcsin arccos arctan asin acos atan sinh cosh tanh ln log exp pi infty infinity oo inf Inf "
     "abs alpha beta gamma delta theta lambda sigma omega phi rho tau epsilon union cosec"
 )
+# "oo" inside a run of letters is a word's
+_NAME_OR_LETTER = re.compile("|".join(sorted((name for name in _NAMES if name != "oo"), key=len, reverse=True)) + "|[a-zA-Z]")
 _CONNECTIVES = frozenset({"and", "or"})
 _LETTER_UNITS = frozenset("mshgJNKWVACL")
-_LONGEST_NAME = max(map(len, _NAMES))
 _VOWELS = re.compile("[aeiouAEIOU]")
 _SHORT_WORDS = word_set(
     "yes no odd all one two six ten red mon tue wed thu fri sat sun jan feb mar apr may jun jul aug sep oct nov dec"
 )
-
-
-def tidy(text: str) -> str:
-    """
-    Replace typographic characters by their LaTeX, drop zero-width ones, emphasis marks and thousands marks that cannot be a list.
-
-    :param text: the content of a box, or a gold answer
-    :return: the same answer in plain LaTeX
-    :raises TooComplex: if it is longer than ``MAX_CHARS``
-    """
-    if len(text) > MAX_CHARS:
-        raise TooComplex(f"{len(text)} characters")
-    text = _SUPERSCRIPT_RUN.sub(lambda m: "^{" + "".join(map(_SUPERSCRIPTS.get, m.group())) + "}", text)  # type: ignore[arg-type]
-    text = _SUBSCRIPT_RUN.sub(lambda m: "_{" + "".join(map(_SUBSCRIPTS.get, m.group())) + "}", text)  # type: ignore[arg-type]
-    text = text.translate(_TRANSLATE).strip()
-    while text.endswith(r"\\"):
-        text = text[:-2].rstrip()
-    emphasised = _EMPHASIS.match(text)
-    if emphasised:
-        text = emphasised.group(2).strip()
-    text = re.sub(r"(?<![a-zA-Z\\])np\.log(?![a-z0-9])", "ln", text)
-    text = re.sub(r"(?<![a-zA-Z\\])np\.(?=[a-z])", "", text)
-    text = _without_tail(text)
-    text = re.sub(r"(?:(?<!\\left)(?<!\\right)\.|\\\.|。)$", "", text)
-    text = _without_tail(text)
-    text = _THOUSANDS_MARK.sub("", text)
-    if _GROUPED_BY_SPACE.match(text):
-        text = text.replace(" ", "")
-    return text
-
-
-def _without_tail(text: str) -> str:
-    """Drop the commas, semicolons and spaces at the end, each of one or two characters, so that this takes linear time."""
-    end = len(text)
-    while end:
-        if text[end - 2 : end] in _SPACES or (text[end - 1] == "\\" and text[end - 2 : end] != r"\\"):
-            end -= 2 if text[end - 2 : end] in _SPACES else 1
-        elif text[end - 1] in " \t\n~,;":
-            end -= 1
-        else:
-            break
-    return text[:end]
-
-
-def without_grouping_commas(text: str) -> str:
-    """
-    Read ``58,500`` as one number; inside brackets, as in ``(100,200)``, a comma separates.
-
-    :param text: a tidied answer
-    :return: the answer with the commas of well-formed thousands groups removed
-    """
-
-    def joined(match: re.Match[str]) -> str:
-        before = match.string[: match.start()]
-        opened = before.count("(") + before.count("[") + before.count(r"\{")
-        closed = before.count(")") + before.count("]") + before.count(r"\}")
-        return match.group().replace(",", "") if opened <= closed else match.group()
-
-    return _GROUPED_BY_COMMA.sub(joined, text)
-
-
-def canonical_string(text: str) -> str:
-    """
-    Reduce an answer to a string in which only spelling is lost: spacing, sizes of delimiters, dollar signs, ``dfrac``.
-
-    :param text: a tidied answer
-    :return: two answers with the same canonical string are the same answer
-    """
-    text = re.sub(r"\\(?:left|right|displaystyle|bigl|bigr|Bigl|Bigr|big|Big)(?![a-zA-Z])", "", text)
-    text = re.sub(r"\\[dtc]frac(?![a-zA-Z])", r"\\frac", text)
-    text = re.sub(r"\\!", "", text)
-    text = re.sub(r"(?<!\\)\$|\\[()]", "", text)
-    text = re.sub(r"\\[,;: ]|~|\\quad|\\qquad|\s", " ", text)
-    return re.sub(r" +", " ", re.sub(r"(?<![A-Za-z0-9]) +| +(?![A-Za-z0-9])", "", text)).strip()
 
 
 def is_wordlike(run: str) -> bool:
@@ -199,14 +126,14 @@ def tokenize(text: str, letter_units: bool = False) -> list[Token]:
     """
     Split a tidied answer into tokens.
 
-    :param text: result of :func:`tidy`
+    :param text: result of :func:`.spelling.tidy`
     :param letter_units: read a letter such as ``m`` that stands apart behind a number as a unit, not as a variable
     :return: at most ``MAX_TOKENS`` tokens
     :raises TooComplex: if there are more, or a number has more than ``MAX_DIGITS`` digits
     :raises Unreadable: if a character belongs to no token
     """
     tokens: list[Token] = []
-    _scan(text, tokens, in_text=False, depth=0)
+    _Scanner(text, tokens).scan()
     if letter_units:
         _letters_as_units(tokens)
     return tokens
@@ -217,155 +144,190 @@ def _letters_as_units(tokens: list[Token]) -> None:
     for k, token in enumerate(tokens):
         if token.kind == "letter" and token.value in _LETTER_UNITS:
             previous = tokens[k - 1] if k else token
-            apart = token.spaced and (previous.kind == "num" or previous.value in ("}", ")"))
+            apart = token.spaced and _ends_value(previous)
             if apart or previous.kind == "text" or (previous.value in ("/", "*") and k > 1 and tokens[k - 2].kind == "text"):
                 tokens[k] = token._replace(kind="text")
 
 
-def _scan(text: str, tokens: list[Token], in_text: bool, depth: int) -> None:
-    """Append the tokens of ``text``; inside ``\\text{…}`` letters are words."""
-    position, spaced = 0, False
-    if depth > 6:
-        raise TooComplex("text commands nested too deep")
-    while position < len(text):
-        match = _TOKEN.match(text, position)
-        if match is None:
-            raise Unreadable(f"character {text[position]!r}")
-        position, space_behind = match.end(), False
-        kind, value = match.lastgroup, match.group(match.lastgroup or 0)
-        if kind == "space":
-            spaced = True
-            continue
-        if kind == "num":
-            if len(value) > MAX_DIGITS:
-                raise TooComplex(f"a number of {len(value)} digits")
-            tokens.append(Token("num", value, spaced))
-        elif kind == "cmd":
-            if value in _TEXT_COMMANDS:
-                content, position = _argument(text, position)
-                _scan_text_command(value, content, tokens, spaced, depth)
-                space_behind = content.endswith((" ", "~"))
-            elif value not in _INVISIBLE:
-                value = _SAME_COMMAND.get(value, value)
-                tokens.append(Token("cmd" if value.isalnum() else "op", value, spaced))
-            elif value in ("left", "right", "middle") and text[position : position + 1] == ".":
-                position += 1
-            elif value in ("hspace", "vspace", "color", "textcolor"):
-                position = _argument(text, position)[1]
-        elif kind == "pair":
-            if value in (r"\{", r"\}", r"\|"):
-                tokens.append(Token("op", value if value != r"\|" else "|", spaced))
-            elif value == r"\\":
-                tokens.append(Token("op", r"\\", spaced))
-                skip = re.compile(r"\[-?[\d.]{1,6}(?:pt|em|ex|mm|cm)\]").match(text, position)
-                position = skip.end() if skip else position
-            elif value == r"\%":
-                tokens.append(Token("op", "%", spaced))
-            elif value == r"\$":
-                tokens.append(Token("text", "$", spaced))
-            elif value not in (r"\!", r"\,", r"\;", r"\:", r"\ ", r"\(", r"\)", r"\[", r"\]", r"\/", "\\\n", r"\>"):
-                raise Unreadable(value)
-            spaced = spaced or value in (r"\,", r"\;", r"\:", r"\ ")
-            continue
-        elif kind == "letters":
-            _scan_letters(value, tokens, spaced, in_text)
-        elif value == "!=" and not spaced and tokens and (tokens[-1].kind == "num" or tokens[-1].value in (")", "}")):
-            # 5!=120
-            tokens += [Token("op", "!"), Token("op", "=")]
-        elif kind == "stars":
-            value = {"**": "^", "<=": "le", ">=": "ge", "!=": "ne", "==": "="}[value]
-            tokens.append(Token("cmd" if value.isalpha() else "op", value, spaced))
-        elif value not in ("$", "~", '"'):
-            tokens.append(Token("op", value, spaced))
+def _ends_value(token: Token) -> bool:
+    return token.kind == "num" or token.value in (")", "}")
+
+
+def _ends_value_or_unit(token: Token) -> bool:
+    """Whether a unit may follow, as ``s`` follows ``5 m /``."""
+    return token.kind in ("num", "text") or token.value in (")", "}", "/")
+
+
+class _Scanner:
+    """
+    Cuts a text into tokens, with one reader for each kind that ``_TOKEN`` tells apart. A reader says whether white space stands before
+    what follows.
+
+    :param text: what is cut up
+    :param tokens: gets the tokens
+    :param in_text: whether this is the content of a ``\\text{…}``, in which letters are words
+    :param depth: how many such commands this stands in
+    """
+
+    def __init__(self, text: str, tokens: list[Token], in_text: bool = False, depth: int = 0):
+        if depth > MAX_TEXT_DEPTH:
+            raise TooComplex("text commands nested too deep")
+        self.text = text
+        self.tokens = tokens
+        self.in_text = in_text
+        self.depth = depth
+        self.at = 0
+        self.spaced = False
+        """Whether white space stands before what is read."""
+
+    def scan(self) -> None:
+        """Append the tokens of the text."""
+        text, tokens, readers = self.text, self.tokens, self._READERS
+        while self.at < len(text):
+            match = _TOKEN.match(text, self.at)
+            if match is None:
+                raise Unreadable(f"character {text[self.at]!r}")
+            self.at = match.end()
+            kind = match.lastgroup or ""
+            self.spaced = readers[kind](self, match.group(kind))
+            if len(tokens) > MAX_TOKENS and kind not in _UNCOUNTED:
+                raise TooComplex(f"more than {MAX_TOKENS} tokens")
+
+    def _add(self, kind: str, value: str) -> None:
+        self.tokens.append(Token(kind, value, self.spaced))
+
+    def _add_command(self, name: str) -> None:
+        """Append a command, or the operator that it stands for."""
+        name = _SAME_COMMAND.get(name, name)
+        self._add("cmd" if name.isalnum() else "op", name)
+
+    def _last(self) -> Token:
+        return self.tokens[-1] if self.tokens else _START
+
+    # ---------------------------------------------------------------- readers
+    def _space(self, value: str) -> bool:
+        return True
+
+    def _quote(self, value: str) -> bool:
+        return self.spaced
+
+    def _number(self, value: str) -> bool:
+        if len(value) > MAX_DIGITS:
+            raise TooComplex(f"a number of {len(value)} digits")
+        self._add("num", value)
+        return False
+
+    def _sign(self, value: str) -> bool:
+        self._add("op", value)
+        return False
+
+    def _double(self, value: str) -> bool:
+        """Two characters that are one sign, but for those of ``5!=120``."""
+        if value == "!=" and not self.spaced and _ends_value(self._last()):
+            self._add("op", "!")
+            self._add("op", "=")
         else:
-            spaced = spaced or value == "~"
-            continue
-        spaced = space_behind
-        if len(tokens) > MAX_TOKENS:
-            raise TooComplex(f"more than {MAX_TOKENS} tokens")
+            self._add_command(value)
+        return False
 
+    def _pair(self, value: str) -> bool:
+        """A backslash with what is no letter: a sign, a line break with the gap behind it, or spacing."""
+        if value in _PAIRS:
+            self._add(*_PAIRS[value])
+        elif value not in _INVISIBLE_PAIRS:
+            raise Unreadable(value)
+        gap = _ROW_GAP.match(self.text, self.at) if value == r"\\" else None
+        self.at = gap.end() if gap else self.at
+        return self.spaced or value in _SPACES
 
-def _argument(text: str, position: int) -> tuple[str, int]:
-    """Read the ``{…}`` (or the single character) that follows a command."""
-    while position < len(text) and text[position] == " ":
-        position += 1
-    if position >= len(text):
-        raise Unreadable("a command without its argument")
-    if text[position] != "{":
-        return text[position], position + 1
-    depth, start = 0, position + 1
-    while position < len(text):
-        if text[position] == "\\":
-            position += 1
-        elif text[position] == "{":
-            depth += 1
-        elif text[position] == "}":
-            depth -= 1
+    def _command(self, name: str) -> bool:
+        if name in _TEXT_COMMANDS:
+            content = self._argument()
+            self._text_command(name, content)
+            return content.endswith((" ", "~"))
+        if name not in _INVISIBLE:
+            self._add_command(name)
+        elif name in _DELIMITERS and self.text.startswith(".", self.at):
+            self.at += 1
+        elif name in _WITH_ARGUMENT:
+            self._argument()
+        return False
+
+    def _letters(self, run: str) -> bool:
+        """A word, a named function, a unit, or a product of names and one-letter symbols."""
+        if run.lower() in _CONNECTIVES:
+            self._add("text", run.lower())
+        elif run in _NAMES:
+            self._add_command(run)
+        elif self._is_text(run):
+            self._add("text", run)
+        else:
+            for factor in _NAME_OR_LETTER.findall(run):
+                self._add("letter" if len(factor) == 1 else "cmd", _SAME_COMMAND.get(factor, factor))
+                self.spaced = False
+        return False
+
+    _READERS: ClassVar[dict[str, Callable[[_Scanner, str], bool]]] = {
+        "space": _space,
+        "quote": _quote,
+        "number": _number,
+        "sign": _sign,
+        "double": _double,
+        "pair": _pair,
+        "command": _command,
+        "letters": _letters,
+    }
+
+    # ---------------------------------------------------------------- letters and text
+    def _is_text(self, run: str) -> bool:
+        """Whether letters are a word or a unit, and no product."""
+        if self.in_text:
+            return len(run) > 1 or _ends_value_or_unit(self._last())
+        return _is_word(run) or (run in BARE_UNITS and self._may_have_bare_unit(run))
+
+    def _may_have_bare_unit(self, unit: str) -> bool:
+        last = self._last()
+        return _ends_value(last) or last.value == "/" or (last.value == "pi" and unit != "mg")
+
+    def _text_command(self, command: str, content: str) -> None:
+        """Append what a ``\\text{…}``-like command holds: a symbol, words, or mathematics set upright."""
+        content = content.strip().strip("~").strip()
+        if _FULL_STOP.search(content):
+            content = content[:-1]
+        if command in _ALPHABETS:
+            self._add("letter", f"{command}:{content}" if content.isalpha() else content)
+        elif len(content) == 1 and content.isascii() and content.isalpha():
+            self._add("text" if self._is_upright_unit(command, content) else "letter", content)
+        else:
+            start = len(self.tokens)
+            in_text = command not in _BOLD or not _FORMULA.search(content)
+            _Scanner(content, self.tokens, in_text, self.depth + 1).scan()
+            if len(self.tokens) > start and self.spaced:
+                self.tokens[start] = self.tokens[start]._replace(spaced=True)
+
+    def _is_upright_unit(self, command: str, letter: str) -> bool:
+        """Whether an upright letter is a unit, as ``\\mathrm{m}`` behind a number, and not the letter itself, as ``\\mathrm{e}``."""
+        if letter in _NEVER_A_UNIT or command in _OF_VARIABLES:
+            return False
+        before = [token.value for token in self.tokens[-2:]]
+        above = before == ["frac", "{"] and len(self.tokens) > 2
+        below = before == ["}", "{"] and len(self.tokens) > 2 and self.tokens[-3].kind == "text"
+        return above or below or _ends_value_or_unit(self._last())
+
+    def _argument(self) -> str:
+        """Read the ``{…}`` (or the single character) that follows a command."""
+        text, start = self.text, self.at
+        while text.startswith(" ", start):
+            start += 1
+        if start >= len(text):
+            raise Unreadable("a command without its argument")
+        if text[start] != "{":
+            self.at = start + 1
+            return text[start]
+        depth = 0
+        for mark in _BRACES.finditer(text, start):
+            depth += {"{": 1, "}": -1}.get(mark.group(), 0)
             if depth == 0:
-                return text[start:position], position + 1
-        position += 1
-    raise Unreadable("unbalanced braces")
-
-
-def _scan_text_command(command: str, content: str, tokens: list[Token], spaced: bool, depth: int) -> None:
-    """Append what a ``\\text{…}``-like command holds: a symbol, words, or mathematics set upright."""
-    content = content.strip().strip("~").strip()
-    if re.search(r"[a-zA-Z]{2}\.$|^[a-zA-Z]\.$", content):
-        # "students.", "B."
-        content = content[:-1]
-    if command in ("mathbb", "mathcal", "mathscr", "mathfrak"):
-        tokens.append(Token("letter", f"{command}:{content}" if content.isalpha() else content, spaced))
-        return
-    if len(content) == 1 and content.isascii() and content.isalpha():
-        # A single upright letter is a unit after a number (\mathrm{m}), and the letter itself elsewhere (\mathrm{e}).
-        before = [token.value for token in tokens[-2:]]
-        follows_value = bool(tokens) and (tokens[-1].kind in ("num", "text") or before[-1] in ("}", ")", "/"))
-        below_unit = len(tokens) > 2 and before == ["}", "{"] and tokens[-3].kind == "text"
-        after_value = follows_value or below_unit or (before == ["frac", "{"] and len(tokens) > 2)
-        upright_unit = after_value and content not in "eixyzkn" and command not in ("mathbf", "mathit", "boldsymbol", "bm")
-        tokens.append(Token("text" if upright_unit else "letter", content, spaced))
-        return
-    start = len(tokens)
-    in_text = command not in ("mathbf", "boldsymbol", "bm", "bf") or not re.search(r"[\\^_=+]", content)
-    _scan(content, tokens, in_text, depth + 1)
-    if len(tokens) > start:
-        tokens[start] = tokens[start]._replace(spaced=spaced or tokens[start].spaced)
-
-
-def _scan_letters(run: str, tokens: list[Token], spaced: bool, in_text: bool) -> None:
-    """Append a run of letters: a word, a named function, a unit, or a product of one-letter symbols."""
-    if run in _CONNECTIVES or run.lower() in _CONNECTIVES:
-        tokens.append(Token("text", run.lower(), spaced))
-    elif run in _NAMES:
-        tokens.append(Token("cmd", _SAME_COMMAND.get(run, run), spaced))
-    elif (
-        in_text
-        and len(run) == 1
-        and not (tokens and (tokens[-1].kind in ("num", "text") or tokens[-1].value in ("}", ")", "/")))
-    ):
-        tokens.append(Token("letter", run, spaced))
-    elif (
-        in_text
-        or (
-            len(run) >= 2
-            and run in BARE_UNITS
-            and tokens
-            and (
-                tokens[-1].kind == "num"
-                or tokens[-1].value in (")", "}", "/", "text")
-                or (tokens[-1].value == "pi" and run != "mg")
-            )
-        )
-        or _is_word(run)
-    ):
-        tokens.append(Token("text", run, spaced))
-    else:
-        start = 0
-        while start < len(run):
-            for size in range(min(_LONGEST_NAME, len(run) - start), 0, -1):
-                name = run[start : start + size]
-                if size == 1 or (size > 2 and name in _NAMES) or name in ("pi", "ln"):
-                    break
-            tokens.append(Token("letter" if size == 1 else "cmd", _SAME_COMMAND.get(name, name) if size > 1 else name, spaced))
-            spaced = False
-            start += size
+                self.at = mark.end()
+                return text[start + 1 : mark.start()]
+        raise Unreadable("unbalanced braces")

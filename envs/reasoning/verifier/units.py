@@ -107,15 +107,12 @@ def canonical_unit(words: list[tuple[str, int]]) -> Unit | None:
     :param words: names with their powers, in the order written; ``("per", 0)`` inverts the next one
     :return: sorted names with powers, or ``None`` if a word can change the meaning of the number
     """
+    if len(words) > 6 or any(_may_change_number(word) for word, _ in words):
+        return None
     powers: Counter[str] = Counter()
     pending, sign = 1, 1
-    if len(words) > 6:
-        return None
     for k, (word, power) in enumerate(words):
         lower = word.lower()
-        # M is a million as often as it is mol per litre
-        if word == "M" or lower in _NEVER_UNITS or len(word) > 24 or _NUMBER_WORDS.fullmatch(lower):
-            return None
         if lower == "per" and [name.lower() for name, _ in words[k + 1 : k + 2]] == ["cent"]:
             word, lower = "percent", "percent"
         elif k and lower == "cent" and words[k - 1][0].lower() == "per":
@@ -129,13 +126,19 @@ def canonical_unit(words: list[tuple[str, int]]) -> Unit | None:
                 return None
             powers[list(powers)[-1]] *= _POWERS[lower]
         elif lower != "of":
-            name = (
-                _CANONICAL.get(word)
-                or _CANONICAL.get(lower)
-                or (lower[:-1] if lower.endswith("s") and len(lower) > 3 else lower)
-            )
-            powers[name] += sign * power * pending
+            powers[_canonical_name(word)] += sign * power * pending
             pending, sign = 1, 1
     if powers.get("percent", 1) != 1:
         return None
     return tuple(sorted((name, power) for name, power in powers.items() if power))
+
+
+def _may_change_number(word: str) -> bool:
+    # M is a million as often as it is mol per litre
+    return word == "M" or word.lower() in _NEVER_UNITS or len(word) > 24 or _NUMBER_WORDS.fullmatch(word.lower()) is not None
+
+
+def _canonical_name(word: str) -> str:
+    lower = word.lower()
+    plural = lower.endswith("s") and len(lower) > 3
+    return _CANONICAL.get(word) or _CANONICAL.get(lower) or (lower[:-1] if plural else lower)

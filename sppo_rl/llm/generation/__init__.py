@@ -37,6 +37,7 @@ def make_generator(
     max_length: int,
     responses_per_pass: int | None = None,
     options: dict[str, Any] | None = None,
+    vocab_size: int | None = None,
 ) -> Generator:
     """
     Make the generator that a configuration names.
@@ -47,7 +48,8 @@ def make_generator(
     :param max_length: tokens of the longest prompt and response together
     :param responses_per_pass: of the transformers backend; vLLM schedules by itself
     :param options: further parameters of the class
-    :raises ValueError: if the name is unknown, or ``responses_per_pass`` is given to vLLM
+    :param vocab_size: ids from here on belong to no token; ``None`` if that is not known yet
+    :raises ValueError: if the name is unknown, ``responses_per_pass`` is given to vLLM, or it cannot exclude what is no token
     """
     options = options or {}
     if name == "transformers":
@@ -60,5 +62,5 @@ def make_generator(
             "its own max_num_seqs (generator_kwargs, or an option of the server)."
         )
     if name == "vllm":
-        return VLLMGenerator(model, dtype, **{"max_model_len": max_length, **options})
-    return VLLMServerGenerator(model, dtype, **options)
+        return VLLMGenerator(model, dtype, **{"max_model_len": max_length, "vocab_size": vocab_size, **options})
+    return VLLMServerGenerator(model, dtype, **{"vocab_size": vocab_size, **options})

@@ -30,6 +30,26 @@ _SMALL = 2**20
 """Numbers in weights that are worth joining: beyond this the product itself takes the time, and copies take memory."""
 
 
+class _Cache(DynamicCache):
+    """
+    transformers' cache, in the precision that attention computes in.
+
+    Rotary positions make float32 of keys even under autocast. Kept like that, they would take twice the memory, and every token's attention
+    would convert all of them again.
+    """
+
+    def update(
+        self, key_states: th.Tensor, value_states: th.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[th.Tensor, th.Tensor]:
+        """See :class:`transformers.DynamicCache`."""
+        device = key_states.device.type
+        if th.is_autocast_enabled(device):
+            dtype = th.get_autocast_dtype(device)
+            key_states, value_states = key_states.to(dtype), value_states.to(dtype)
+        found: tuple[th.Tensor, th.Tensor] = super().update(key_states, value_states, layer_idx, *args, **kwargs)
+        return found
+
+
 class ModelDecoding:
     """
     Decode with the model's own forward pass.
@@ -50,7 +70,7 @@ class ModelDecoding:
             self.visible[row, : width - len(prompt)] = 0
         self.visible = self.visible.to(body.device)
         positions = (self.visible.cumsum(dim=1) - 1).clamp(min=0)
-        self.cache = DynamicCache(config=body.config)
+        self.cache = _Cache(config=body.config)
         self.hidden = self._read(ids.to(body.device), positions)
         """(n, H): the last layer's states at each row's last token."""
         self.position = positions[:, -1]

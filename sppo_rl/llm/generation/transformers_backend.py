@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 import torch as th
@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from sppo_rl.llm.generation.decoding import LlamaDecoding, ModelDecoding, why_not_lean
 from sppo_rl.llm.generation.protocol import Response, Sampling, require_version
-from sppo_rl.llm.models import attention_for_any_shape, output_layer
+from sppo_rl.llm.models import attention_by, attention_for_any_shape, output_layer
 from sppo_rl.llm.tokens import compute_in
 
 COMPACT_BELOW = 0.9
@@ -52,7 +52,6 @@ class TransformersGenerator:
     def offload(self) -> None:
         """Nothing to hand back: the weights are the trainer's, and the cache lives as long as a call."""
 
-    @th.inference_mode()
     def generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, version: int) -> list[Response]:
         """
         Sample one response to each prompt; see :class:`~sppo_rl.llm.generation.Generator`.
@@ -68,8 +67,7 @@ class TransformersGenerator:
         self.model.eval()
         size = self.responses_per_pass or max(len(prompts), 1)
         responses: list[Response] = []
-        # one context for all steps: autocast converts each weight once in it
-        with compute_in(self.dtype, device):
+        with _weights_converted_once(self.model, self.dtype):
             for first in range(0, len(prompts), size):
                 responses += self._generate(prompts[first : first + size], sampling, random)
         self.model.train(was_training)
@@ -131,17 +129,35 @@ def close_up(running: th.Tensor) -> th.Tensor:
 
 
 @contextmanager
-def _attention_for_one_token(model: PreTrainedModel) -> Iterator[None]:
-    """On a CPU two products and a softmax are quicker than the fused kernel when there is one query (``benchmarks/LOG.md``)."""
-    config = model.config
-    chosen = config._attn_implementation
-    if model.device.type == "cpu":
-        config._attn_implementation = "eager"
+def _weights_converted_once(model: PreTrainedModel, dtype: th.dtype) -> Iterator[None]:
+    """
+    One context for all tokens, without gradients, in which the model computes in a precision.
+
+    Autocast keeps what it has made of a weight until the context ends, but only if the weight requires gradients, and not in inference
+    mode. So frozen weights are passed off as trained ones. In float32 nothing is converted, and inference mode is quicker: ``no_grad``
+    takes a tenth more with small models.
+    """
+    if dtype is th.float32:
+        with th.inference_mode():
+            yield
+        return
+    frozen = [weight for weight in model.parameters() if weight.is_floating_point() and not weight.requires_grad]
     try:
-        with attention_for_any_shape(model.device):
+        for weight in frozen:
+            weight.requires_grad = True
+        with th.no_grad(), compute_in(dtype, model.device):
             yield
     finally:
-        config._attn_implementation = chosen
+        for weight in frozen:
+            weight.requires_grad = False
+
+
+@contextmanager
+def _attention_for_one_token(model: PreTrainedModel) -> Iterator[None]:
+    """On a CPU two products and a softmax are quicker than the fused kernel when there is one query (``benchmarks/LOG.md``)."""
+    exchanged = attention_by(model, "eager") if model.device.type == "cpu" else nullcontext()
+    with exchanged, attention_for_any_shape(model.device):
+        yield
 
 
 def choose(logits: th.Tensor, sampling: Sampling, random: th.Generator) -> tuple[th.Tensor, th.Tensor]:

@@ -18,17 +18,18 @@ from transformers import PreTrainedModel
 from sppo_rl.llm.generation.protocol import Response, Sampling, require_version
 from sppo_rl.llm.generation.vllm_extension import EXTENSION, require_vllm
 from sppo_rl.llm.generation.vllm_sync import (
+    Handover,
+    check_excluded,
+    merged_names,
     num_outputs,
     probe_tokens,
     read_response,
     request_options,
     request_seeds,
-    require_same_names,
     require_synced,
     trainer_log_probs,
-    vectors,
 )
-from sppo_rl.llm.lora import merged_parameters, save_merged
+from sppo_rl.llm.lora import save_merged
 
 _CPU_CACHE_BYTES = 2**30
 """Key-value cache on a CPU, where vLLM would take most of the machine's memory."""
@@ -69,12 +70,22 @@ class VLLMGenerator:
     :param model: the policy's causal model
     :param dtype: what the engine computes in; never ``"auto"``, which would make bfloat16 of float32
     :param max_model_len: tokens of the longest prompt and response together
+    :param vocab_size: ids from here on belong to no token; only to find out at once whether vLLM can exclude them
     :param engine: further arguments of ``vllm.LLM``, such as ``gpu_memory_utilization`` or ``max_num_seqs``
+    :raises ValueError: if the model has more outputs without a token than vLLM can exclude
     """
 
     is_training_code = False
 
-    def __init__(self, model: PreTrainedModel, dtype: th.dtype = th.float32, max_model_len: int | None = None, **engine: Any):
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        dtype: th.dtype = th.float32,
+        max_model_len: int | None = None,
+        vocab_size: int | None = None,
+        **engine: Any,
+    ):
+        check_excluded(vocab_size, num_outputs(model))
         self.model, self.dtype, self.max_model_len = model, dtype, max_model_len
         self.engine_options = engine
         self.version: int | None = None
@@ -90,24 +101,24 @@ class VLLMGenerator:
         :raises RuntimeError: if the engine does not compute with them afterwards
         """
         self.version = None
-        weights = [(name, parameter.detach()) for name, parameter in named_parameters]
         if self._names is None:
-            self._names = {name for name, _ in merged_parameters(self.model)}
-        require_same_names(self._names, {name for name, _ in weights})
+            self._names = merged_names(self.model)
+        handover = Handover(named_parameters, self._names)
         llm = self._engine()
         _Process.holder = None
         if _Process.asleep:
             llm.wake_up(tags=["weights"])
-        llm.collective_rpc("sppo_load", args=(weights,))
+        llm.collective_rpc("sppo_load", args=(handover,))
         if _Process.asleep:
             llm.wake_up(tags=["kv_cache"])
             _Process.asleep = False
+        handover.finish()
         # cached keys and values are of the old weights
         if not llm.reset_prefix_cache():
             raise RuntimeError(
                 "vLLM did not reset its prefix cache: requests of someone else are still running in this engine."
             )
-        self._require_synced(llm, weights)
+        self._require_synced(llm, handover.sent)
         self.version, _Process.holder = version, self
 
     def generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, version: int) -> list[Response]:
@@ -147,10 +158,9 @@ class VLLMGenerator:
     def _sleeps(self) -> bool:
         return bool(self.engine_options.get("enable_sleep_mode", th.cuda.is_available()))
 
-    def _require_synced(self, llm: Any, weights: list[tuple[str, th.Tensor]]) -> None:
+    def _require_synced(self, llm: Any, sent: dict[str, th.Tensor]) -> None:
         from vllm import SamplingParams
 
-        sent = vectors(weights)
         stored = llm.collective_rpc("sppo_stored", args=(list(sent),))[0]
         # one more token is generated behind the probe
         tokens = probe_tokens(self.model, None if self.max_model_len is None else self.max_model_len - 1)

@@ -22,17 +22,17 @@ from transformers import PreTrainedModel
 from sppo_rl.llm.generation.protocol import Response, Sampling, require_version
 from sppo_rl.llm.generation.vllm_extension import require_vllm
 from sppo_rl.llm.generation.vllm_sync import (
+    Handover,
+    check_excluded,
+    merged_names,
     num_outputs,
     probe_tokens,
     read_response,
     request_options,
     request_seeds,
-    require_same_names,
     require_synced,
     trainer_log_probs,
-    vectors,
 )
-from sppo_rl.llm.lora import merged_parameters
 
 START = "python -m sppo_rl.llm.generation.serve MODEL --port PORT"
 
@@ -52,6 +52,8 @@ class VLLMServerGenerator:
     :param timeout: seconds that one request may take
     :param start_timeout: seconds to wait for a server that is still starting
     :param sleeps: whether :meth:`offload` frees the server's memory; it must have been started with ``--enable-sleep-mode``
+    :param vocab_size: ids from here on belong to no token; only to find out at once whether vLLM can exclude them
+    :raises ValueError: if the model has more outputs without a token than vLLM can exclude
     """
 
     is_training_code = False
@@ -66,7 +68,9 @@ class VLLMServerGenerator:
         timeout: float = 3600.0,
         start_timeout: float = 0.0,
         sleeps: bool = False,
+        vocab_size: int | None = None,
     ):
+        check_excluded(vocab_size, num_outputs(model))
         self.model, self.dtype, self.url, self.folder = model, dtype, url.rstrip("/"), folder
         self.connections, self.timeout, self.start_timeout, self.sleeps = connections, timeout, start_timeout, sleeps
         self.version: int | None = None
@@ -88,19 +92,20 @@ class VLLMServerGenerator:
         :raises RuntimeError: if the server does not compute with the weights afterwards
         """
         self.version = None
-        weights = [(name, parameter.detach()) for name, parameter in named_parameters]
         if self._names is None:
-            self._names = {name for name, _ in merged_parameters(self.model)}
-        require_same_names(self._names, {name for name, _ in weights})
+            self._names = merged_names(self.model)
+        handover = Handover(named_parameters, self._names)
         if not self._met:
             self._meet()
-        if self._asleep:
-            self._post("/wake_up?tags=weights")
         with tempfile.TemporaryDirectory(prefix="sppo_rl_weights_", dir=self.folder) as folder:
             # a server of another user must be able to read it
             os.chmod(folder, 0o755)
             path = Path(folder).resolve() / "model.safetensors"
-            save_file({name: weight.to("cpu", self.dtype).contiguous() for name, weight in weights}, path)
+            # off the GPU one at a time
+            save_file({name: weight.to("cpu", self.dtype).contiguous() for name, weight in handover}, path)
+            handover.finish()
+            if self._asleep:
+                self._post("/wake_up?tags=weights")
             self._rpc("sppo_load_file", str(path))
         if self._asleep:
             self._post("/wake_up?tags=kv_cache")
@@ -112,7 +117,7 @@ class VLLMServerGenerator:
             )
         self._label = f"{uuid.uuid4()}-{version}"
         self._post("/update_weight_version", {"new_version": self._label})
-        self._require_synced(weights)
+        self._require_synced(handover.sent)
         self.version = version
 
     def generate(self, prompts: Sequence[np.ndarray], sampling: Sampling, version: int) -> list[Response]:
@@ -144,8 +149,7 @@ class VLLMServerGenerator:
             self._post("/sleep?level=2")
             self._asleep = True
 
-    def _require_synced(self, weights: list[tuple[str, th.Tensor]]) -> None:
-        sent = vectors(weights)
+    def _require_synced(self, sent: dict[str, th.Tensor]) -> None:
         stored = self._rpc("sppo_stored", list(sent))[0]
         tokens = probe_tokens(self.model)
         options = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0, "detokenize": False}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch as th
+from torch import nn
 from transformers import PreTrainedModel
 
 from sppo_rl.llm.generation.protocol import Response, Sampling
@@ -19,6 +20,8 @@ TOLERANCE = {th.float32: 1e-3, th.bfloat16: 0.2}
 """Mean absolute difference of log-probabilities, nats, between two implementations of the same model in one precision."""
 EXCLUDED = -100.0
 """Added to logits of ids that are no tokens; the largest bias that vLLM takes. It leaves them a probability of about e^-100."""
+MOST_EXCLUDED = 1024
+"""Biases in a request that vLLM's second model runner, the one that it uses on GPUs, has room for (``MAX_NUM_LOGIT_BIAS_TOKENS``)."""
 
 
 def num_outputs(model: PreTrainedModel) -> int:
@@ -32,6 +35,22 @@ def num_outputs(model: PreTrainedModel) -> int:
     return weight.shape[0]
 
 
+def check_excluded(vocab_size: int | None, outputs: int) -> None:
+    """
+    Check that vLLM can be told of all outputs that belong to no token.
+
+    :param vocab_size: ids from here on belong to no token; ``None`` where that is not known yet
+    :param outputs: of the model's output layer
+    :raises ValueError: if there are too many
+    """
+    if vocab_size is not None and outputs - vocab_size > MOST_EXCLUDED:
+        raise ValueError(
+            f"The model has {outputs} outputs and vocab_size={vocab_size}: {outputs - vocab_size} belong to no token and must not be "
+            f"sampled, but vLLM takes at most {MOST_EXCLUDED} of them in a request. Sample with generator='transformers', or cut the "
+            "output layer to the tokenizer (model.resize_token_embeddings)."
+        )
+
+
 def request_options(sampling: Sampling, outputs: int) -> dict[str, Any]:
     """
     Fields of vLLM's ``SamplingParams`` without the seed.
@@ -41,7 +60,9 @@ def request_options(sampling: Sampling, outputs: int) -> dict[str, Any]:
 
     :param sampling: see :class:`~sppo_rl.llm.generation.Sampling`
     :param outputs: of the model's output layer; those from ``vocab_size`` on are excluded
+    :raises ValueError: if those are more than vLLM takes
     """
+    check_excluded(sampling.vocab_size, outputs)
     return {
         "max_tokens": sampling.max_new_tokens,
         "min_tokens": 0,
@@ -98,20 +119,70 @@ def read_response(token_ids: Sequence[int], log_prob: Sequence[float], sampling:
     return Response(tokens, np.asarray(log_prob, dtype=np.float32))
 
 
-def require_same_names(expected: set[str], given: set[str]) -> None:
+def merged_names(model: nn.Module) -> set[str]:
     """
-    Compare parameter names before weights are handed over: a name that vLLM does not know may be passed over in silence.
+    Name what :func:`~sppo_rl.llm.lora.merged_parameters` goes through, without merging anything.
 
-    :param expected: names in the checkpoint
-    :param given: names of the parameters to hand over
-    :raises ValueError: if they differ; the message names some
+    :param model: with or without adapters
     """
-    if expected != given:
-        missing, unknown = sorted(expected - given), sorted(given - expected)
-        raise ValueError(
-            f"The parameters to synchronise are not those of the model's checkpoint: {len(missing)} missing {missing[:3]}, {len(unknown)} "
-            f"unknown {unknown[:3]}. Pass model.named_parameters() of the causal model itself (tied weights once, adapters merged)."
-        )
+    adapted = tuple(f"{name}." for name, module in model.named_modules() if name and hasattr(module, "base_layer"))
+    names = set()
+    for name, _ in model.named_parameters():
+        layer, found, leaf = name.partition("base_layer.")
+        if found and layer in adapted:
+            names.add(layer + leaf)
+        elif not name.startswith(adapted):
+            names.add(name)
+    return names
+
+
+class Handover:
+    """
+    The weights of one update on their way to vLLM, one at a time: where adapters are merged each is a copy, and must not outlive its turn.
+
+    What the check afterwards needs is kept. A name that the model's checkpoint does not have is left out rather than an error at once: a
+    reload that stops half-way would go wrong the next time.
+
+    :param named_parameters: gone through once
+    :param expected: names in the checkpoint
+    """
+
+    def __init__(self, named_parameters: Iterable[tuple[str, th.Tensor]], expected: set[str]):
+        self.sent: dict[str, th.Tensor] = {}
+        """Parameters of one dimension, the first values: an engine stores them as they are, if it stores them under the same name."""
+        self._expected, self._given = expected, set[str]()
+        self._weights = self._pass_on(named_parameters)
+
+    def __iter__(self) -> Iterator[tuple[str, th.Tensor]]:
+        return self._weights
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # for vLLM's workers in processes of their own (tensor_parallel_size)
+        return list, (list(self),)
+
+    def _pass_on(self, named_parameters: Iterable[tuple[str, th.Tensor]]) -> Iterator[tuple[str, th.Tensor]]:
+        for name, parameter in named_parameters:
+            self._given.add(name)
+            if name in self._expected:
+                if parameter.ndim == 1:
+                    self.sent[name] = parameter.detach()[:COMPARED].clone()
+                yield name, parameter.detach()
+
+    def finish(self) -> None:
+        """
+        Compare the names; one that vLLM does not know, or does not get, it may pass over in silence.
+
+        :raises ValueError: if they are not those of the checkpoint; the message names some
+        """
+        for _ in self._weights:
+            pass
+        if self._expected != self._given:
+            missing, unknown = sorted(self._expected - self._given), sorted(self._given - self._expected)
+            raise ValueError(
+                f"The parameters to synchronise are not those of the model's checkpoint: {len(missing)} missing {missing[:3]}, "
+                f"{len(unknown)} unknown {unknown[:3]}. Pass model.named_parameters() of the causal model itself (tied weights once, "
+                "adapters merged)."
+            )
 
 
 def probe_tokens(model: PreTrainedModel, longest: int | None = None) -> np.ndarray:
@@ -146,15 +217,6 @@ def trainer_log_probs(model: PreTrainedModel, tokens: np.ndarray, dtype: th.dtyp
     return chosen
 
 
-def vectors(weights: Sequence[tuple[str, th.Tensor]]) -> dict[str, th.Tensor]:
-    """
-    The parameters that an engine stores as they are, if it stores them under the same name: those of one dimension.
-
-    :param weights: names and parameters
-    """
-    return {name: weight for name, weight in weights if weight.ndim == 1}
-
-
 def require_synced(
     sent: dict[str, th.Tensor],
     stored: dict[str, list[float]],
@@ -168,7 +230,7 @@ def require_synced(
     Two checks: parameters of one dimension, where the smallest step shows, must be stored exactly; and the probe's log-probabilities must
     agree, which all weights go into.
 
-    :param sent: parameters of one dimension
+    :param sent: the first values of parameters of one dimension
     :param stored: the first values that the engine has of some of them
     :param trainer: (p,) nats
     :param engine: (p,) nats
@@ -176,7 +238,7 @@ def require_synced(
     :raises RuntimeError: if either fails; the message says what was seen
     """
     for name, values in stored.items():
-        expected = sent[name].detach()[:COMPARED].to(dtype).float().cpu()
+        expected = sent[name].to(dtype).float().cpu()
         if not th.equal(expected, th.tensor(values)):
             raise RuntimeError(
                 f"The weight update did not reach vLLM: its {name} begins with {values[:3]}, the trainer's with {expected.tolist()[:3]}."

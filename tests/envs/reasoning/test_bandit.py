@@ -277,17 +277,28 @@ def test_long_prompts_are_dropped_and_counted(tokenizer: Any, caplog: pytest.Log
 
 
 @pytest.mark.parametrize(
-    ("element", "shown"),
+    ("given", "shown"),
     [
-        (("1+1?", "2"), r"the tuple \"\('1\+1\?', '2'\)\""),
-        ({"problem": "1+1?", "answer": "2"}, r"the dict \"{'problem': '1\+1\?'"),
+        ([PROBLEMS[0], ("1+1?", "2"), "a third"], r"problems\[1\] is the tuple \"\('1\+1\?', '2'\)\""),
+        ([PROBLEMS[0], {"problem": "1+1?", "answer": "2"}], r"problems\[1\] is the dict \"{'problem': '1\+1\?'"),
+        (["1+1?", "1+2?"], r"problems\[0\] is the str '1\+1\?'"),
     ],
-    ids=["tuple", "dict"],
+    ids=["tuple", "dict", "text"],
 )
 @pytest.mark.parametrize("kind", [MathReasoningEnv, MathReasoningVecEnv])
-def test_what_is_no_problem_is_named(tokenizer: Any, kind: Any, element: Any, shown: str) -> None:
-    with pytest.raises(TypeError, match=rf"problems\[1\] must be a Problem, got {shown}.*from_pairs.*from_records"):
-        kind([PROBLEMS[0], element, "a third"], tokenizer, 64, WIDTH, verify)
+def test_what_is_no_problem_is_named(tokenizer: Any, kind: Any, given: Any, shown: str) -> None:
+    with pytest.raises(TypeError, match=shown):
+        kind(given, tokenizer, 64, WIDTH, verify)
+
+
+@pytest.mark.parametrize("kind", [MathReasoningEnv, MathReasoningVecEnv])
+def test_pairs_and_rows_are_problems(tokenizer: Any, kind: Any) -> None:
+    pairs = [("1+1?", "2"), ("1+2?", "3")]
+    expected = kind(from_pairs(pairs), tokenizer, 64, WIDTH, verify).task
+    for given in (pairs, [list(pair) for pair in pairs], [{"problem": problem, "answer": gold} for problem, gold in pairs]):
+        task = kind(given, tokenizer, 64, WIDTH, verify).task
+        assert task.encoded == expected.encoded
+        assert [problem.answer for problem in task.problems] == ["2", "3"]
 
 
 def test_one_pooled_call_for_a_batch(tokenizer: Any) -> None:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,3 +87,51 @@ def test_a_prompt_does_not_end_in_an_end_that_the_tokenizer_puts_behind_every_te
     assert prompt_ids(Problem("1+1?<eos>", "2", "0"), tokenizer)[-2:] == [*plain[-1:], 1], (
         "one that the prompt has itself stays"
     )
+
+
+READ = """
+import sys
+from sppo_rl.envs.reasoning.encoding import load_tokenizer
+from transformers import AutoTokenizer
+text = "What is 1 + 2?\\n= 33"
+auto = AutoTokenizer.from_pretrained("org/model")
+assert auto.decode(auto.encode(text, add_special_tokens=False)) != text, "what is guarded against"
+by_name, by_folder = (load_tokenizer(source) for source in ("org/model", sys.argv[1]))
+assert by_name.encode(text) == by_folder.encode(text)
+assert by_name.decode(by_name.encode(text, add_special_tokens=False)) == text
+assert (by_name.eos_token, by_name.chat_template) == ("<eos>", "{{ messages }}")
+"""
+
+
+def test_a_hub_name_gives_the_tokenizer_that_the_files_in_a_folder_give(tmp_path: Path) -> None:
+    """In a process of its own: where the cache is, and that there is no network, is read once."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, special_tokens=["<bos>", "<eos>"])
+    tokenizer.train_from_iterator(["What is 1 + 2?\n= 33"], trainer)
+    # named after another class, as DeepSeek's distilled models are
+    settings = {
+        "tokenizer_class": "LlamaTokenizerFast", "bos_token": "<bos>", "eos_token": "<eos>", "chat_template": "{{ messages }}",
+    }  # fmt: skip
+    shape = {"vocab_size": 300, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"], **shape}))
+    cached = tmp_path / "home" / "hub" / "models--org--model"
+    shutil.copytree(folder, cached / "snapshots" / "abc")
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text("abc")
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    environment.pop("HF_HUB_CACHE", None)
+    read = subprocess.run(
+        [sys.executable, "-c", READ, str(folder)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert read.returncode == 0, read.stderr

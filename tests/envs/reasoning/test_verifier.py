@@ -210,6 +210,13 @@ def test_leaves_the_process_as_it_found_it() -> None:
     assert before == after
 
 
+@pytest.mark.parametrize("answer", [r"{x+1}3\hspace\}", "{x+1}3}", "{a}{b}2", "{2}3", "{x}^2 3"])
+def test_a_group_that_begins_an_answer_is_read_or_refused(answer: str) -> None:
+    for gold in ("42", "23", "x^2"):
+        assert verify(boxed(answer), gold) == 0.0
+        assert compare_answers(answer, gold)[0] is False
+
+
 def test_from_a_nearly_full_stack() -> None:
     def dive(levels: int) -> float:
         return dive(levels - 1) if levels else verify(boxed(r"\frac{\sqrt{8}}{2}"), r"\sqrt{2}")

@@ -15,7 +15,7 @@ import pytest
 
 from sppo_rl.callbacks import EvaluationCallback, read_evaluations
 from sppo_rl.zoo.cli import main
-from sppo_rl.zoo.commands import compare as command
+from sppo_rl.zoo.parallel import comparison
 from sppo_rl.zoo.parallel.worker import RESULT, ROWS, measure
 from sppo_rl.zoo.results.rows import read_references, read_results
 from sppo_rl.zoo.running.runs import RunSpec, run
@@ -47,7 +47,7 @@ def done(monkeypatch):
             (job.folder / RESULT).write_text(json.dumps(result))
             finished(job, "")
 
-    monkeypatch.setattr(command, "do_all", do_all)
+    monkeypatch.setattr(comparison, "do_all", do_all)
     return folders
 
 
@@ -131,7 +131,7 @@ def test_a_finished_run_that_has_lost_evaluations_is_named(asked, kept, count, t
 
 def test_a_second_comparison_in_a_folder_is_refused(tmp_path, done, capsys):
     other = [*("compare-llm", "--config", "chain_sum_tiny", "--algos", "sppo", "-o"), str(tmp_path)]
-    with command.alone_in(tmp_path):
+    with comparison.alone_in(tmp_path):
         for given in (words(tmp_path, "sppo"), other):
             assert main(given) == 1
             assert (
@@ -172,9 +172,12 @@ def test_messages_are_no_markup(tmp_path, monkeypatch, capsys):
     def do_all(jobs, processes, console, finished):
         finished(jobs[-1], "exit code 1: cannot open [/usr/lib/x]")
 
-    monkeypatch.setattr(command, "do_all", do_all)
-    assert main(words(tmp_path, "sppo")) == 1
-    assert f"SPPO, {CARTPOLE}, seed 0: exit code 1: cannot open [/usr/lib/x]\n" in capsys.readouterr().out
+    monkeypatch.setattr(comparison, "do_all", do_all)
+    folder = tmp_path / "[b]"
+    assert main(words(folder, "sppo")) == 1
+    said = capsys.readouterr().out
+    assert f"SPPO, {CARTPOLE}, seed 0: exit code 1: cannot open [/usr/lib/x]\n" in said
+    assert f"Table, CSV and plot are in {folder}: " in said
 
 
 class Words(gym.Env):

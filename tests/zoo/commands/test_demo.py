@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from sppo_rl.zoo.cli import main
-from sppo_rl.zoo.commands import compare as comparing
 from sppo_rl.zoo.commands import demo
-from sppo_rl.zoo.results.rows import to_csv
+from sppo_rl.zoo.parallel import comparison as comparing
+from sppo_rl.zoo.results.rows import summarize, to_csv
 
 RUNS = "runs/sppo_rl-PrecisionCartPole200-v0"
 
@@ -22,7 +22,7 @@ def quick(monkeypatch):
     parts = []
 
     def compare(specs, folder, jobs, console):
-        for job in (job for of in comparing._jobs(specs, folder) for job in of):
+        for job in (job for of in comparing.jobs_of(specs, folder) for job in of):
             assert not list(job.folder.glob("*")), "begun anew"
             job.prepare()
         parts.append("control")
@@ -140,3 +140,10 @@ def test_comparisons_check_the_same_numbers(tmp_path, capsys, command):
         assert main([*command, "--seeds", counts[0], "--jobs", counts[1], "-o", str(tmp_path)]) == 1
         assert f"--seeds and --jobs must be at least 1, got {counts[0]} and {counts[1]}" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("timesteps", "said"), [(86_540, "87,000"), (4_326, "4,300"), (312, "310"), (1_234_567, "1,200,000")])
+def test_the_speed_is_said_in_steps_a_second_whatever_it_is(timesteps, said):
+    row = {"env": demo.ENV, "algo": "sppo", "seed": 0, "episodes": 100, "success": 0.5, "greedy_success": 0.5}
+    summaries = summarize([{**row, "timesteps": 10 * timesteps, "seconds": 10.0}])
+    assert f" in 10 s of training ({said} steps a second)" in demo.what_was_learned(summaries, 0.2)

@@ -313,7 +313,7 @@ def test_a_trial_is_judged_by_the_last_evaluation_of_a_whole_run_and_by_no_other
         played.append(kwargs)
         return evaluate(*args, **kwargs)
 
-    monkeypatch.setattr(command, "evaluate", counted)
+    monkeypatch.setattr("sppo_rl.callbacks.evaluate", counted)
     judged = command._last_evaluation(spec)
     assert (judged["success"], judged["mean_return"]) == (whole["success"], whole["mean_return"])
     assert 0 < judged["success"] < 1
