@@ -68,7 +68,7 @@ def check_context(role: str, model: PreTrainedModel, longest: int, advice: str =
     seen = f"The {role} was made for {limit} tokens (max_position_embeddings), but may be given {longest}"
     if _has_table(model, limit):
         raise ValueError(f"{seen}, and has no positions for the others. {advice}")
-    warnings.warn(f"{seen}: beyond its length a model says little that makes sense. {advice}", UserWarning, stacklevel=4)
+    warnings.warn(f"{seen}: beyond its length a model says little that makes sense. {advice}", UserWarning, stacklevel=5)
 
 
 def check_rotary_positions(model: PreTrainedModel, longest: int) -> None:
