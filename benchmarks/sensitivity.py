@@ -5,10 +5,12 @@ value of a hyperparameter: the mean rank of the trials that had it. A search dra
 and a value may owe its rank to what it was drawn with: this says where to look first, not what causes what.
 
     python benchmarks/sensitivity.py
+    python benchmarks/sensitivity.py Hopper
 """
 
 from __future__ import annotations
 
+import argparse
 import csv
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -146,7 +148,10 @@ def table(tasks: Mapping[str, Sequence[Trial]], in_columns: Mapping[str, Collect
 
 
 def main() -> int:
-    tasks = read_trials()
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", metavar="TASK", help="all that have trials, unless some are named")
+    kept = read_trials()
+    tasks = {task: kept[task] for task in parser.parse_args().tasks or kept}
     columns = {"all": LABELS.keys(), "SPPO": ["sppo"]}
     print(f"{', '.join(tasks)}\n\n| hyperparameter | value | {' | '.join(columns)} |\n| --- | --- |{' --- |' * len(columns)}")
     for row in table(tasks, columns):

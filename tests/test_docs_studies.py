@@ -70,7 +70,7 @@ def test_tuned_results_are_the_committed_ones(task: str) -> None:
         assert cells == [measured(before[algo])[0], *measured(tuned[algo])[::2], *in_short(algo, task, chosen)]
 
 
-@pytest.mark.parametrize(("task", "episodes"), [("LunarLander", 800)])
+@pytest.mark.parametrize(("task", "episodes"), [("LunarLander", 800), ("Hopper", 600)])
 def test_tuned_results_beside_the_comparisons_starting_points_are_the_committed_ones(task: str, episodes: int) -> None:
     """Their starting points are the comparison's runs, at the evaluation nearest to the length of the tuned ones."""
     tuned = summary(f"tuned_comparison/{task}", "tuned")
