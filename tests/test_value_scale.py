@@ -12,7 +12,7 @@ import pytest
 import torch as th
 
 from sppo_rl import GRPO, SPPO
-from sppo_rl.value_scale import ValueScale
+from sppo_rl.value_scale import ValueScale, initial_value
 from tests.helpers import FixedRewardEnv, dummy
 
 
@@ -100,3 +100,18 @@ def test_a_critic_that_was_never_trained_changes_nothing(tmp_path: Path) -> None
         warnings.simplefilter("error")
         model.learn(1)
     assert not model.policy.value_scale.is_probability
+
+
+@pytest.mark.parametrize(
+    ("outcome", "is_probability", "expected"),
+    [
+        # at most half an episode away from certainty: 0.5 / 4
+        ([0.0, 0.0, 0.0, 0.0], True, 0.125),
+        ([1.0, 1.0, 1.0, 1.0], True, 0.875),
+        ([0.0, 1.0, 0.0, 0.0], True, 0.25),
+        ([-3.0, -1.0], False, -2.0),
+    ],
+)
+def test_a_critic_begins_at_the_first_batchs_mean(outcome: list[float], is_probability: bool, expected: float) -> None:
+    assert initial_value("first_batch", th.tensor(outcome), is_probability) == expected
+    assert initial_value(0.3, th.tensor(outcome), is_probability) == 0.3

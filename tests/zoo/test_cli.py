@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import torch as th
 import yaml
-from stable_baselines3.common.callbacks import BaseCallback
 
 import sppo_rl
 from sppo_rl.callbacks import read_evaluations
@@ -24,6 +23,7 @@ from sppo_rl.zoo.names import ALGORITHMS, UsageError
 from sppo_rl.zoo.running.models import build_model, load_model
 from sppo_rl.zoo.running.runs import RunSpec, read_config, run
 from sppo_rl.zoo.settings.hyperparameters import defaults_of, read_file
+from tests.killed import KillAt, Killed
 
 CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
 TINY = [
@@ -232,23 +232,6 @@ def test_a_saved_model_knows_its_algorithm_with_and_without_its_folder(algo, tmp
     observation = np.array([0.01, 0.0, 0.05, 0.1], dtype=np.float32)
     assert loaded.predict(observation, deterministic=True)[0] == model.predict(observation, deterministic=True)[0]
     assert th.equal(weights(loaded), weights(model))
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it on the way."""
-
-
-class KillAt(BaseCallback):
-    def __init__(self, update):
-        super().__init__()
-        self.update = update
-
-    def _on_rollout_end(self):
-        if self.model._n_updates == self.update:
-            raise Killed
-
-    def _on_step(self):
-        return True
 
 
 def test_resume_goes_on_with_a_killed_run_bit_for_bit(tmp_path, capsys, monkeypatch):

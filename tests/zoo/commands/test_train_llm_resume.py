@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,6 @@ import yaml
 
 pytest.importorskip("transformers", reason="needs the [llm] extra")
 
-from stable_baselines3.common.callbacks import BaseCallback
 
 from sppo_rl import SPPO
 from sppo_rl.algorithm import SequenceAlgorithm
@@ -25,42 +23,18 @@ from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.language import runs as language_runs
 from sppo_rl.zoo.language.config import LanguageConfig, config_of
 from sppo_rl.zoo.names import UsageError
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it on the way."""
-
-
-class KillAtSecondUpdate(BaseCallback):
-    def _on_rollout_end(self) -> None:
-        if self.model._n_updates:
-            raise Killed
-
-    def _on_step(self) -> bool:
-        return True
+from tests.killed import KillAt, Killed, tiny_language_settings
 
 
 def config_in(folder: Path, **policy_kwargs: Any) -> LanguageConfig:
-    file = folder / "problems.jsonl"
-    file.write_text(json.dumps({"question": "1+2=", "answer": "3"}) + "\n")
-    problems = {"source": "file", "path": str(file)}
-    return config_of(
-        {
-            "responses": 24,
-            "model": "chain_sum_tiny",
-            "problems": problems,
-            "evaluation": {"problems": problems, "every": 24},
-            "max_prompt_tokens": 8,
-            "max_new_tokens": 4,
-            "hyperparameters": {"n_episodes": 8, "n_epochs": 1, "learning_rate": 1e-3, "policy_kwargs": policy_kwargs},
-        }
-    )
+    settings = tiny_language_settings(folder / "problems.jsonl", learning_rate=1e-3, policy_kwargs=policy_kwargs)
+    return config_of(settings)
 
 
 def begin(folder: Path, **policy_kwargs: Any) -> Path:
     """A run with one checkpoint, of its first update."""
     with pytest.raises(Killed):
-        language_runs.run(config_in(folder, **policy_kwargs), 0, folder / "run", [KillAtSecondUpdate()], device="cpu")
+        language_runs.run(config_in(folder, **policy_kwargs), 0, folder / "run", [KillAt(1)], device="cpu")
     return folder / "run"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,12 @@ from typing import Any
 import pytest
 import torch as th
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
 
 from sppo_rl.callbacks import read_evaluations
 from sppo_rl.zoo.cli import main
 from sppo_rl.zoo.running.models import load_model
 from sppo_rl.zoo.running.runs import CONFIG, EVALUATIONS, LAST_MODEL, RunSpec, read_config, run
+from tests.killed import KillAt, Killed, tiny_language_settings
 
 CARTPOLE = "sppo_rl/PrecisionCartPole200-v0"
 
@@ -50,19 +49,6 @@ def test_a_run_killed_after_its_last_checkpoint_is_not_evaluated_again(
         assert (tmp_path / EVALUATIONS).read_bytes() == written
 
 
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it on the way."""
-
-
-class KillAtSecondUpdate(BaseCallback):
-    def _on_rollout_end(self) -> None:
-        if self.model._n_updates:
-            raise Killed
-
-    def _on_step(self) -> bool:
-        return True
-
-
 def run_control(folder: Path, **options: Any) -> BaseAlgorithm:
     return run(spec_of(episodes=24), folder, tensorboard=True, **options)[0]
 
@@ -72,18 +58,7 @@ def run_language(folder: Path, **options: Any) -> BaseAlgorithm:
     from sppo_rl.zoo.language import runs as language_runs
     from sppo_rl.zoo.language.config import config_of
 
-    file = folder.absolute().parent.parent / "problems.jsonl"
-    file.write_text(json.dumps({"question": "1+2=", "answer": "3"}) + "\n")
-    problems = {"source": "file", "path": str(file)}
-    settings = {
-        "responses": 24,
-        "model": "chain_sum_tiny",
-        "problems": problems,
-        "evaluation": {"problems": problems, "every": 24},
-        "max_prompt_tokens": 8,
-        "max_new_tokens": 4,
-        "hyperparameters": {"n_episodes": 8, "n_epochs": 1},
-    }
+    settings = tiny_language_settings(folder.absolute().parent.parent / "problems.jsonl")
     return language_runs.run(config_of(settings), 0, folder, tensorboard=True, device="cpu", **options)[0]
 
 
@@ -98,7 +73,7 @@ def test_a_resumed_run_logs_into_its_folder_and_prints_what_is_asked_now(
         (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / "here")
     with pytest.raises(Killed):
-        run_of_a_kind(Path("run"), callbacks=[KillAtSecondUpdate()])
+        run_of_a_kind(Path("run"), callbacks=[KillAt(1)])
     assert "| time/ " not in capsys.readouterr().out
     monkeypatch.chdir(tmp_path / "elsewhere")
     model = run_of_a_kind(Path("..") / "here" / "run", resume=True, verbose=1)
