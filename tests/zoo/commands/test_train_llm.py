@@ -22,7 +22,6 @@ pytest.importorskip("transformers", reason="needs the [llm] extra")
 
 import torch as th
 from rich.console import Console
-from stable_baselines3.common.callbacks import BaseCallback
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sppo_rl import GRPO, RLOO, ReMax
@@ -37,6 +36,7 @@ from sppo_rl.zoo.language.chains import chain_problems
 from sppo_rl.zoo.language.config import LanguageConfig, change, config_of, load_config
 from sppo_rl.zoo.language.evaluation import ResponseEvaluation
 from sppo_rl.zoo.language.prior import SHIPPED
+from tests.killed import KillAt, Killed
 from tests.resuming import assert_identical, everything
 
 COLUMNS = "episodes,timesteps,seconds,success,greedy_success,mean_return,mean_length,greedy_mean_return,greedy_mean_length,prompts,tokens"
@@ -178,25 +178,6 @@ def test_the_exported_policy_is_the_trained_one(trained: Path) -> None:
 
 
 # ------------------------------------------------------------------ exact resume
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing catches it on the way."""
-
-
-class KillAt(BaseCallback):
-    """Ends a run in the middle of an update: sampled, not trained on."""
-
-    def __init__(self, update: int):
-        super().__init__()
-        self.update = update
-
-    def _on_rollout_end(self) -> None:
-        if self.model._n_updates == self.update:
-            raise Killed
-
-    def _on_step(self) -> bool:
-        return True
 
 
 def test_a_killed_run_ends_as_the_one_that_was_not(
